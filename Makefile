@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+# The targets that people use; 'make help' lists them.
+
+VERSION := 0.1.0
+B := build
+KERNEL ?= stock
+ICOUNT ?=
+CMD ?=
+TIMEOUT ?= 900
+VMFLAGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+CXX ?= g++
+SANITIZE ?=
+
+# The module for the machine itself is built against its own kernel, if that has headers and is
+# new enough; else against the kernel of the test VM, which shows that it builds.
+HOST_KDIR := $(wildcard /lib/modules/$(shell uname -r)/build)
+HOST_KDIR_OK := $(if $(HOST_KDIR),$(shell printf '%s\n' 6.12 "$$(uname -r)" | sort -VC && echo yes))
+
+.DEFAULT_GOAL := all
+all: modules lib tools ## the module, the library and the command
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo "Variables: CMD='...' KERNEL=stock|debug ICOUNT=1 TIMEOUT=s (vm), PREFIX, DESTDIR (install), KDIR (modules)"
+
+# --- dependencies, only when something needs them ---------------------------
+
+$(B)/.deps-%: tests/vm/deps
+	@mkdir -p $(B)
+	@tests/vm/deps $*
+	@touch $@
+
+# --- the module --------------------------------------------------------------
+
+KMOD_SOURCES := $(shell find kmod -type f)
+
+# kbuild puts objects beside the sources: each kernel gets a tree of links.
+$(B)/kmod-%/fbufs.ko: $(KMOD_SOURCES) | $(B)/.deps-build
+	@mkdir -p $(B)/kmod-$*
+	@cp -rsfT $(CURDIR)/kmod $(B)/kmod-$*
+	+$(MAKE) -C $(if $(filter host,$*),$(KDIR),$$(tests/vm/kernel $* --headers)) M=$(CURDIR)/$(B)/kmod-$* W=1 modules
+
+ifneq ($(KDIR)$(HOST_KDIR_OK),)
+KDIR ?= $(HOST_KDIR)
+modules: $(B)/kmod-host/fbufs.ko ## the module, for the running kernel (or KDIR=)
+else
+modules: $(B)/kmod-stock/fbufs.ko
+	@echo "make: no headers of a kernel from 6.12 on for $$(uname -r); built for the test VM's kernel" >&2
+endif
+
+load: ## load the module into the running kernel (as root)
+	@[ -e $(B)/kmod-host/fbufs.ko ] || { echo "make load: no module for $$(uname -r): install its headers (6.12 or newer), then 'make'" >&2; exit 1; }
+	insmod $(B)/kmod-host/fbufs.ko
+	@getent group fbufs >/dev/null && chgrp fbufs /dev/fbufs || true
+
+unload: ## unload it (as root); refused while somebody uses it
+	rmmod fbufs
+
+# --- the VM ------------------------------------------------------------------
+
+vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell without
+	@tests/vm/run -k $(KERNEL) $(if $(ICOUNT),-i) -t $(TIMEOUT) $(VMFLAGS) -- $(if $(CMD),'$(subst ','\'',$(CMD))')
+
+clean: ## remove build/
+	rm -rf $(B)
+
+.PHONY: all help modules lib tools load unload vm clean install check lint demo bench check-long

@@ -1,0 +1,863 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+
+#include <linux/file.h>
+#include <linux/log2.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "aggregate.h"
+#include "channel.h"
+#include "map.h"
+#include "pool.h"
+#include "transfer.h"
+
+/* How many messages a call moves between two looks at the queue. */
+#define CHUNK 32
+#define DEFAULT_DEPTH 64
+
+static atomic_t next_channel = ATOMIC_INIT(0);
+
+/*
+ * Creation and end
+ */
+
+static void channel_destroy(struct kref *ref)
+{
+	struct fbufs_channel *channel = container_of(ref, struct fbufs_channel, ref);
+	struct fbufs_aggregate *aggregate;
+
+	WARN_ON_ONCE(channel->sender || channel->present);
+	while ((aggregate = channel->spare)) {
+		channel->spare = aggregate->next;
+		aggregate_free(aggregate);
+	}
+	pool_classes_destroy(&channel->classes);
+	if (channel->pool)
+		pool_put(channel->pool);
+	kfree(channel);
+	stats_gauge(FBUFS_GAUGE_CHANNELS, -1);
+}
+
+/* The member's domain ends; see end_detach(). */
+static void end_domain_ended(struct fbufs_member *member);
+
+static struct fbufs_end *end_create(struct fbufs_channel *channel, bool sending)
+{
+	struct fbufs_end *end = kzalloc(sizeof(*end), GFP_KERNEL_ACCOUNT);
+
+	if (!end)
+		return NULL;
+	if (!sending) {
+		end->ring = kvcalloc(channel->depth, sizeof(*end->ring), GFP_KERNEL_ACCOUNT);
+		if (!end->ring) {
+			kfree(end);
+			return NULL;
+		}
+	}
+	end->channel = channel_get(channel);
+	end->sending = sending;
+	end->member.end = end_domain_ended;
+	INIT_LIST_HEAD(&end->member.link);
+	mutex_init(&end->mutex);
+	init_waitqueue_head(&end->wait);
+	stats_gauge(FBUFS_GAUGE_ENDS, 1);
+	return end;
+}
+
+static void end_destroy(struct fbufs_end *end)
+{
+	if (end->domain)
+		domain_put(end->domain);
+	channel_put(end->channel);
+	kvfree(end->ring);
+	mutex_destroy(&end->mutex);
+	kfree(end);
+	stats_gauge(FBUFS_GAUGE_ENDS, -1);
+}
+
+/**
+ * channel_create - a channel with its sending end
+ * @flags: FBUFS_CHANNEL_*
+ * @depth: messages for one receiver; 0 for the default
+ *
+ * Return: the sending end, or -EINVAL, -ENOMEM. The channel ends with its ends.
+ */
+struct fbufs_end *channel_create(u32 flags, u32 depth)
+{
+	struct fbufs_channel *channel;
+	struct fbufs_end *end;
+
+	if (depth > FBUFS_MAX_DEPTH)
+		return ERR_PTR(-EINVAL);
+	channel = kzalloc(sizeof(*channel), GFP_KERNEL_ACCOUNT);
+	if (!channel)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&channel->ref);
+	channel->destroy = channel_destroy;
+	channel->id = atomic_inc_return(&next_channel);
+	channel->flags = flags & (FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED);
+	channel->depth = roundup_pow_of_two(depth ?: DEFAULT_DEPTH);
+	xa_init(&channel->classes);
+	spin_lock_init(&channel->lock);
+	stats_gauge(FBUFS_GAUGE_CHANNELS, 1);
+
+	end = end_create(channel, true);
+	if (end)
+		channel->sender = end;
+	channel_put(channel);
+	return end ?: ERR_PTR(-ENOMEM);
+}
+
+/* One more receiving end: it, or -EUSERS, -ENOMEM. */
+struct fbufs_end *channel_add_receiver(struct fbufs_channel *channel)
+{
+	struct fbufs_end *end = end_create(channel, false);
+	bool full;
+
+	if (!end)
+		return ERR_PTR(-ENOMEM);
+	spin_lock(&channel->lock);
+	full = channel->present == U64_MAX;
+	if (!full) {
+		end->index = ffz(channel->present);
+		channel->receivers[end->index] = end;
+		channel->present |= BIT_ULL(end->index);
+	}
+	spin_unlock(&channel->lock);
+	if (full) {
+		end_destroy(end);
+		return ERR_PTR(-EUSERS);
+	}
+	return end;
+}
+
+static void sender_detach(struct fbufs_end *end)
+{
+	struct fbufs_channel *channel = end->channel;
+	u64 left;
+
+	mutex_lock(&end->mutex);
+	spin_lock(&channel->lock);
+	end->gone = true;
+	channel->sender = NULL;
+	for (left = channel->present; left; left &= left - 1)
+		wake_up_all(&channel->receivers[__ffs64(left)]->wait);
+	spin_unlock(&channel->lock);
+	transfer_close_channel(channel);
+	mutex_unlock(&end->mutex);
+	wake_up_all(&end->wait);
+}
+
+static void receiver_detach(struct fbufs_end *end)
+{
+	struct fbufs_channel *channel = end->channel;
+
+	mutex_lock(&end->mutex);
+	spin_lock(&channel->lock);
+	end->gone = true;
+	channel->receivers[end->index] = NULL;
+	channel->present &= ~BIT_ULL(end->index);
+	if (channel->sender)
+		wake_up_all(&channel->sender->wait);
+	spin_unlock(&channel->lock);
+	/* No sender sees the queue any more. */
+	while (end->head != end->tail)
+		transfer_drop(end->ring[end->head++ & (channel->depth - 1)]);
+	/* As a receiver it could see all fbufs of the channel; now only what it holds. */
+	if (end->domain && channel->pool)
+		map_hide_pool(end->domain, channel->pool);
+	mutex_unlock(&end->mutex);
+	wake_up_all(&end->wait);
+}
+
+/* The end leaves its channel: the other side sees hang-up. Once. */
+static void end_detach(struct fbufs_end *end)
+{
+	if (READ_ONCE(end->gone))
+		return;
+	if (end->sending)
+		sender_detach(end);
+	else
+		receiver_detach(end);
+}
+
+static void end_domain_ended(struct fbufs_member *member)
+{
+	end_detach(container_of(member, struct fbufs_end, member));
+}
+
+/* The descriptor of the end goes. */
+void channel_end_close(struct fbufs_end *end)
+{
+	if (end->domain)
+		domain_remove_member(end->domain, &end->member);
+	end_detach(end);
+	end_destroy(end);
+}
+
+/*
+ * Attachment
+ */
+
+/* The pool that a sending end sends from: that of its domain, once it has one. */
+static struct fbufs_pool *end_pool(struct fbufs_end *end)
+{
+	struct fbufs_channel *channel = end->channel;
+	struct fbufs_pool *pool = READ_ONCE(end->domain->pool);
+
+	if (pool && !channel->pool) {
+		spin_lock(&channel->lock);
+		if (!channel->pool)
+			WRITE_ONCE(channel->pool, pool_get(pool));
+		spin_unlock(&channel->lock);
+	}
+	return channel->pool;
+}
+
+/**
+ * channel_attach - attach an end to the caller's domain
+ * @end: an end that is not attached
+ * @domain: the domain
+ *
+ * Return: 0, -EBUSY when it is attached, -EPERM or -ENODEV by the domain.
+ */
+int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain)
+{
+	int err = domain_check(domain);
+
+	if (err)
+		return err;
+	domain_get(domain);
+	if (cmpxchg(&end->domain, NULL, domain)) {
+		domain_put(domain);
+		return -EBUSY;
+	}
+	err = domain_add_member(domain, &end->member);
+	if (err)
+		end_detach(end);
+	else if (end->sending)
+		end_pool(end);
+	return err;
+}
+
+/* Whether the caller may use the end: 0, -ENXIO, -EPERM, -ENODEV. */
+int channel_check_end(struct fbufs_end *end)
+{
+	struct fbufs_domain *domain = READ_ONCE(end->domain);
+
+	if (!domain)
+		return -ENXIO;
+	stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
+	return domain_check(domain);
+}
+
+/**
+ * channel_alloc - allocate fbufs for the channel of a sending end
+ * @end: the end
+ * @bytes: of each
+ * @fbufs: where to put them
+ * @n: how many
+ *
+ * The caller has asked channel_check_end().
+ *
+ * Return: as transfer_alloc(), or -ENXIO, -EPIPE, -EINVAL.
+ */
+int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbuf **fbufs, u32 n)
+{
+	struct fbufs_channel *channel = end->channel;
+	struct fbufs_class *class = READ_ONCE(channel->recent);
+	u32 npages = DIV_ROUND_UP_ULL(bytes, PAGE_SIZE);
+
+	if (!bytes || bytes > FBUFS_MAX_BYTES)
+		return -EINVAL;
+	if (!end_pool(end))
+		return -ENXIO;
+	if (!READ_ONCE(channel->present))
+		return -EPIPE;
+	if (!class || class->npages != npages) {
+		class = pool_class(channel->pool, &channel->classes, channel, npages);
+		if (!class)
+			return -ENOMEM;
+		WRITE_ONCE(channel->recent, class);
+	}
+	return transfer_alloc(end->domain, class, fbufs, n);
+}
+
+/*
+ * Sending
+ */
+
+/* Messages that every receiver has room for. Context: under the channel's lock. */
+static u32 channel_room(const struct fbufs_channel *channel)
+{
+	u32 room = channel->depth;
+	u64 left;
+
+	for (left = channel->present; left; left &= left - 1) {
+		const struct fbufs_end *end = channel->receivers[__ffs64(left)];
+
+		room = min(room, channel->depth - (end->tail - end->head));
+	}
+	return room;
+}
+
+/* 0 with nobody to send to, for then there is something else to report. */
+static bool sender_can_go_on(struct fbufs_end *end)
+{
+	struct fbufs_channel *channel = end->channel;
+	bool can;
+
+	spin_lock(&channel->lock);
+	can = end->gone || !channel->present || channel_room(channel);
+	spin_unlock(&channel->lock);
+	return can;
+}
+
+/* How many messages may be sent now: more than 0, or -EAGAIN, -EPIPE, -ENODEV. */
+static int sender_room(struct fbufs_end *end)
+{
+	struct fbufs_channel *channel = end->channel;
+	int room;
+
+	spin_lock(&channel->lock);
+	if (end->gone)
+		room = -ENODEV;
+	else if (!channel->present)
+		room = -EPIPE;
+	else
+		room = channel_room(channel) ?: -EAGAIN;
+	spin_unlock(&channel->lock);
+	return room;
+}
+
+/* Messages for re-use, as many as there are up to @n. */
+static u32 channel_spares(struct fbufs_channel *channel, struct fbufs_aggregate **aggregates, u32 n)
+{
+	u32 i;
+
+	spin_lock(&channel->lock);
+	for (i = 0; i < n && channel->spare; i++) {
+		aggregates[i] = channel->spare;
+		channel->spare = aggregates[i]->next;
+		channel->nspare--;
+	}
+	spin_unlock(&channel->lock);
+	return i;
+}
+
+static void channel_return_spares(struct fbufs_channel *channel,
+				  struct fbufs_aggregate **aggregates, u32 n)
+{
+	spin_lock(&channel->lock);
+	while (n--) {
+		aggregates[n]->next = channel->spare;
+		channel->spare = aggregates[n];
+		channel->nspare++;
+	}
+	spin_unlock(&channel->lock);
+}
+
+/* Where a send call is in the user's arrays. */
+struct send_cursor {
+	const struct fbufs_message __user *messages;
+	const struct fbufs_slice __user *slices;
+	u32 slices_left;
+};
+
+static int message_check(const struct fbufs_message *message, const struct send_cursor *cursor)
+{
+	if (message->message || message->length || message->flags & ~FBUFS_MESSAGE_NOTICE ||
+	    !message->slices)
+		return -EINVAL;
+	if (message->slices > FBUFS_MAX_SLICES || message->slices > cursor->slices_left)
+		return -EMSGSIZE;
+	return 0;
+}
+
+/* Add the slices of a message. With an error some may have been added. */
+static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggregate,
+			  const struct fbufs_message *message, const struct send_cursor *cursor)
+{
+	struct fbufs_slice slice;
+	int err;
+	u32 i;
+
+	aggregate->nsegments = 0;
+	aggregate->flags = message->flags & FBUFS_MESSAGE_NOTICE ? MESSAGE_NOTICE : 0;
+	aggregate->cookie = message->cookie;
+	aggregate->length = 0;
+	for (i = 0; i < message->slices; i++) {
+		if (copy_from_user(&slice, &cursor->slices[i], sizeof(slice)))
+			return -EFAULT;
+		err = transfer_add(end->domain, end->channel, aggregate, &slice);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/*
+ * Make the next message. @spare is one for re-use, or NULL; the message made is
+ * it, if it is large enough.
+ */
+static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_cursor *cursor,
+					    struct fbufs_aggregate **spare)
+{
+	struct fbufs_aggregate *aggregate;
+	struct fbufs_message message;
+	int err;
+
+	if (copy_from_user(&message, cursor->messages, sizeof(message)))
+		return ERR_PTR(-EFAULT);
+	err = message_check(&message, cursor);
+	if (err)
+		return ERR_PTR(err);
+	if (*spare && message.slices <= MESSAGE_INLINE) {
+		aggregate = *spare;
+		*spare = NULL;
+	} else {
+		aggregate = aggregate_alloc(message.slices);
+	}
+	if (!aggregate)
+		return ERR_PTR(-ENOMEM);
+	err = aggregate_fill(end, aggregate, &message, cursor);
+	if (!err && aggregate->flags & MESSAGE_NOTICE)
+		err = end->domain->pool ?
+		      pool_promise_notices(end->domain->pool, aggregate->nsegments) : -ENXIO;
+	if (err) {
+		transfer_undo(aggregate);
+		return ERR_PTR(err);
+	}
+	cursor->messages++;
+	cursor->slices += message.slices;
+	cursor->slices_left -= message.slices;
+	return aggregate;
+}
+
+/* Make up to @n messages. Returns how many, or the error of the first. */
+static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
+			 struct fbufs_aggregate **aggregates, u32 n)
+{
+	struct fbufs_aggregate *spares[CHUNK];
+	u32 nspares = channel_spares(end->channel, spares, n), i;
+	struct fbufs_aggregate *spare = NULL;
+	int err = 0;
+
+	for (i = 0; i < n; i++) {
+		if (!spare && nspares)
+			spare = spares[--nspares];
+		aggregates[i] = message_make(end, cursor, &spare);
+		if (IS_ERR(aggregates[i])) {
+			err = PTR_ERR(aggregates[i]);
+			break;
+		}
+	}
+	if (spare)
+		spares[nspares++] = spare;
+	if (nspares)
+		channel_return_spares(end->channel, spares, nspares);
+	return i ? i : err;
+}
+
+/* Queue messages, which are the receivers' by now, with every receiver there is. */
+static void channel_deliver(struct fbufs_channel *channel,
+			    struct fbufs_aggregate **aggregates, u32 n)
+{
+	u32 mask = channel->depth - 1, nreceivers, i;
+	u64 left;
+
+	spin_lock(&channel->lock);
+	nreceivers = hweight64(channel->present);
+	for (i = 0; i < n; i++)
+		refcount_set(&aggregates[i]->refs, nreceivers ?: 1);
+	for (left = channel->present; left; left &= left - 1) {
+		struct fbufs_end *end = channel->receivers[__ffs64(left)];
+
+		for (i = 0; i < n; i++)
+			end->ring[(end->tail + i) & mask] = aggregates[i];
+		/* Pairs with the acquire in receiver_queued(). */
+		smp_store_release(&end->tail, end->tail + n);
+		if (wq_has_sleeper(&end->wait))
+			wake_up_interruptible_poll(&end->wait, EPOLLIN | EPOLLRDNORM);
+	}
+	spin_unlock(&channel->lock);
+	/* The last receiver went away in this moment, as if just after the send. */
+	for (i = 0; i < n && !nreceivers; i++)
+		transfer_drop(aggregates[i]);
+}
+
+/* Send up to CHUNK messages. Returns how many, or the error of the first. */
+static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n)
+{
+	struct fbufs_aggregate *aggregates[CHUNK];
+	struct fbufs_channel *channel = end->channel;
+	u64 bytes = 0;
+	int room, done, i;
+
+	room = sender_room(end);
+	if (room < 0)
+		return room;
+	done = messages_make(end, cursor, aggregates, min3(n, (u32)room, (u32)CHUNK));
+	if (done < 0)
+		return done;
+	if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
+		transfer_secure(end->domain, aggregates, done);
+	/* Once delivered they are no longer ours to look at. */
+	for (i = 0; i < done; i++)
+		bytes += aggregates[i]->length;
+	transfer_commit(end->domain, channel, aggregates, done);
+	channel_deliver(channel, aggregates, done);
+	stats_count(&end->domain->counters, FBUFS_COUNT_MESSAGES_SENT, done);
+	stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, bytes);
+	return done;
+}
+
+/* Wait until a sender has something else to do than wait: 0, -EAGAIN, -ERESTARTSYS. */
+static int sender_wait(struct fbufs_end *end, bool wait)
+{
+	if (!wait)
+		return -EAGAIN;
+	return wait_event_interruptible(end->wait, sender_can_go_on(end)) ? -EINTR : 0;
+}
+
+static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, bool wait)
+{
+	struct send_cursor cursor = {
+		.messages = u64_to_user_ptr(send->messages),
+		.slices = u64_to_user_ptr(send->slices),
+		.slices_left = send->nslices,
+	};
+	u32 done = 0;
+	int n = 0;
+
+	while (done < send->count && n >= 0) {
+		if (mutex_lock_interruptible(&end->mutex)) {
+			n = -EINTR;
+			break;
+		}
+		n = send_chunk(end, &cursor, send->count - done);
+		mutex_unlock(&end->mutex);
+		if (n == -EAGAIN)
+			n = sender_wait(end, wait);
+		if (n > 0)
+			done += n;
+	}
+	return done ? done : n;
+}
+
+/* Allocate what is to be had without waiting, as an extra after a send. */
+static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
+{
+	struct fbufs_buffer __user *out = u64_to_user_ptr(send->refill);
+	struct fbuf *fbufs[CHUNK];
+	struct fbufs_pool *pool;
+	u32 done = 0;
+	int n, i;
+
+	while (done < send->refill_count) {
+		n = channel_alloc(end, send->refill_bytes, fbufs,
+				  min_t(u32, send->refill_count - done, CHUNK));
+		if (n <= 0)
+			break;
+		pool = end->channel->pool;
+		for (i = 0; i < n; i++) {
+			struct fbufs_buffer buffer = {
+				.fbuf = pool_handle(pool, fbufs[i]),
+				.position = pool_position(pool, fbufs[i], 0),
+			};
+
+			if (copy_to_user(&out[done], &buffer, sizeof(buffer)))
+				break;
+			done++;
+		}
+		if (i == n)
+			continue;
+		for (; i < n; i++)
+			transfer_free(end->domain, pool_handle(pool, fbufs[i]));
+		break;
+	}
+	return done;
+}
+
+/**
+ * channel_send - FBUFS_SEND
+ * @end: a sending end
+ * @send: the arguments; @out_refilled is set
+ * @wait: for room
+ *
+ * Return: messages sent, or an error of FBUFS_SEND.
+ */
+long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait)
+{
+	long done = channel_check_end(end);
+
+	send->out_refilled = 0;
+	if (done)
+		return done;
+	end_pool(end);
+	done = send_messages(end, send, wait);
+	if (done >= 0 && send->refill_count)
+		send->out_refilled = send_refill(end, send);
+	return done;
+}
+
+/*
+ * Receiving
+ */
+
+static u32 receiver_queued(const struct fbufs_end *end)
+{
+	/* Pairs with the release in channel_deliver(). */
+	return smp_load_acquire(&end->tail) - READ_ONCE(end->head);
+}
+
+static bool sender_is_gone(const struct fbufs_channel *channel)
+{
+	return !READ_ONCE(channel->sender);
+}
+
+/* Where a receive call is in the user's arrays. */
+struct receive_cursor {
+	struct fbufs_message __user *messages;
+	struct fbufs_slice __user *slices;
+	u32 slices_left;
+	u32 room;
+};
+
+static int segment_report(const struct fbufs_segment *segment, struct fbufs_slice __user *out)
+{
+	const struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
+	struct fbufs_slice slice = {
+		.fbuf = pool_handle(pool, segment->fbuf),
+		.position = pool_position(pool, segment->fbuf, segment->offset),
+		.offset = segment->offset,
+		.length = segment->length,
+	};
+
+	return copy_to_user(out, &slice, sizeof(slice)) ? -EFAULT : 0;
+}
+
+static bool aggregate_is_locked(const struct fbufs_aggregate *aggregate)
+{
+	u32 i;
+
+	for (i = 0; i < aggregate->nsegments; i++)
+		if (!(READ_ONCE(aggregate->segments[i].fbuf->access.flags) & ACCESS_LOCKED))
+			return false;
+	return true;
+}
+
+/* Tell the user about a message. */
+static int message_report(const struct fbufs_aggregate *aggregate, u64 handle,
+			  struct receive_cursor *cursor)
+{
+	struct fbufs_message message = {
+		.message = handle,
+		.cookie = aggregate->cookie,
+		.length = aggregate->length,
+		.slices = aggregate->nsegments,
+		.flags = aggregate_is_locked(aggregate) ? FBUFS_MESSAGE_LOCKED : 0,
+	};
+	u32 i;
+
+	if (aggregate->nsegments > cursor->slices_left)
+		return -EMSGSIZE;
+	for (i = 0; i < aggregate->nsegments; i++)
+		if (segment_report(&aggregate->segments[i], &cursor->slices[i]))
+			return -EFAULT;
+	if (copy_to_user(cursor->messages, &message, sizeof(message)))
+		return -EFAULT;
+	cursor->messages++;
+	cursor->slices += aggregate->nsegments;
+	cursor->slices_left -= aggregate->nsegments;
+	cursor->room--;
+	return 0;
+}
+
+/* The first @n queued messages are taken. Context: under the end's mutex. */
+static void receiver_advance(struct fbufs_end *end, u32 n)
+{
+	struct fbufs_channel *channel = end->channel;
+
+	spin_lock(&channel->lock);
+	WRITE_ONCE(end->head, end->head + n);
+	if (channel->sender && wq_has_sleeper(&channel->sender->wait))
+		wake_up_interruptible_poll(&channel->sender->wait, EPOLLOUT | EPOLLWRNORM);
+	spin_unlock(&channel->lock);
+}
+
+/*
+ * Receive up to CHUNK messages: report them, then take them off the queue and
+ * into the table of held messages. Returns how many, or the error of the first;
+ * 0 when none is queued. Context: under the end's mutex.
+ */
+static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
+{
+	struct fbufs_aggregate *aggregates[CHUNK];
+	struct fbufs_domain *domain = end->domain;
+	u32 n = min3(receiver_queued(end), cursor->room, (u32)CHUNK);
+	u64 handles[CHUNK], bytes = 0;
+	bool show = false;
+	int prepared, i, err = 0;
+
+	if (end->gone)
+		return -ENODEV;
+	if (!n)
+		return 0;
+	prepared = domain_prepare_holds(domain, handles, n);
+	if (prepared < 0)
+		return prepared;
+	for (i = 0; i < prepared; i++) {
+		aggregates[i] = end->ring[(end->head + i) & (end->channel->depth - 1)];
+		err = message_report(aggregates[i], handles[i], cursor);
+		if (err)
+			break;
+		show |= map_must_show(aggregates[i], end->index);
+		bytes += aggregates[i]->length;
+	}
+	/* Before the table has them: from then on another thread may release them. */
+	if (show)
+		map_show(domain, aggregates, i, end->index);
+	if (i && domain_commit_holds(domain, handles, aggregates, i)) {
+		i = 0;
+		err = -ENODEV;
+	}
+	if (i < prepared)
+		domain_cancel_holds(domain, handles + i, prepared - i);
+	if (!i)
+		return err;
+	receiver_advance(end, i);
+	stats_count(&domain->counters, FBUFS_COUNT_MESSAGES_RECEIVED, i);
+	stats_count(&domain->counters, FBUFS_COUNT_BYTES_RECEIVED, bytes);
+	return i;
+}
+
+static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
+{
+	const u64 __user *handles = u64_to_user_ptr(receive->release);
+	u64 batch[CHUNK];
+	u32 n, i;
+	int err;
+
+	for (; receive->out_released < receive->nrelease;) {
+		n = min_t(u32, receive->nrelease - receive->out_released, CHUNK);
+		if (copy_from_user(batch, handles + receive->out_released, n * sizeof(*batch)))
+			return -EFAULT;
+		for (i = 0; i < n; i++) {
+			err = transfer_release(end->domain, batch[i]);
+			if (err)
+				return err;
+			receive->out_released++;
+		}
+		stats_count(&end->domain->counters, FBUFS_COUNT_RELEASES, n);
+	}
+	return 0;
+}
+
+/* Wait for messages: 0 when there is something to look at, -EAGAIN, -EINTR. */
+static int receiver_wait(struct fbufs_end *end, bool wait)
+{
+	if (!wait)
+		return -EAGAIN;
+	return wait_event_interruptible(end->wait, receiver_queued(end) ||
+						  sender_is_gone(end->channel) ||
+						  READ_ONCE(end->gone)) ? -EINTR : 0;
+}
+
+static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *receive, bool wait)
+{
+	struct receive_cursor cursor = {
+		.messages = u64_to_user_ptr(receive->messages),
+		.slices = u64_to_user_ptr(receive->slices),
+		.slices_left = receive->nslices,
+		.room = receive->count,
+	};
+	bool last;
+	int n, err;
+
+	for (;;) {
+		/* Before looking at the queue: what is queued then is all there will be. */
+		last = sender_is_gone(end->channel);
+		smp_rmb();
+		if (mutex_lock_interruptible(&end->mutex))
+			return -EINTR;
+		do {
+			n = receive_chunk(end, &cursor);
+		} while (n > 0 && cursor.room);
+		mutex_unlock(&end->mutex);
+		if (cursor.room < receive->count)
+			return receive->count - cursor.room;
+		if (n < 0 || last)
+			return n;
+		err = receiver_wait(end, wait);
+		if (err)
+			return err;
+	}
+}
+
+/**
+ * channel_receive - FBUFS_RECEIVE
+ * @end: a receiving end
+ * @receive: the arguments; @out_released is set
+ * @wait: for a message
+ *
+ * Return: messages received, 0 at the end of the stream, or an error of
+ * FBUFS_RECEIVE.
+ */
+long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait)
+{
+	int err = channel_check_end(end);
+
+	receive->out_released = 0;
+	if (err)
+		return err;
+	if (!receive->count)
+		return -EINVAL;
+	err = receive_release(end, receive);
+	return err ? err : receive_messages(end, receive, wait);
+}
+
+/*
+ * Information
+ */
+
+void channel_end_info(struct fbufs_end *end, struct fbufs_end_info *info)
+{
+	struct fbufs_channel *channel = end->channel;
+
+	spin_lock(&channel->lock);
+	info->out_channel = channel->id;
+	info->out_mode = channel->flags;
+	info->out_depth = channel->depth;
+	info->out_receivers = hweight64(channel->present);
+	info->out_queued = end->sending ? channel->depth - channel_room(channel) :
+					  end->tail - end->head;
+	info->out_sending = end->sending;
+	info->out_attached = !!READ_ONCE(end->domain);
+	info->out_hangup = end->gone || (end->sending ? !channel->present : !channel->sender);
+	spin_unlock(&channel->lock);
+}
+
+__poll_t channel_poll(struct fbufs_end *end, struct file *file, struct poll_table_struct *table)
+{
+	struct fbufs_channel *channel = end->channel;
+	__poll_t events = 0;
+
+	poll_wait(file, &end->wait, table);
+	spin_lock(&channel->lock);
+	if (end->gone)
+		events = EPOLLHUP | EPOLLERR;
+	else if (end->sending && !channel->present)
+		events = EPOLLHUP | EPOLLERR;
+	else if (end->sending && channel_room(channel))
+		events = EPOLLOUT | EPOLLWRNORM;
+	if (!end->sending && end->head != end->tail)
+		events |= EPOLLIN | EPOLLRDNORM;
+	if (!end->sending && !channel->sender)
+		events |= EPOLLHUP | EPOLLRDHUP;
+	spin_unlock(&channel->lock);
+	return events;
+}

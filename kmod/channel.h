@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * Channels: the data path from a sending end to receiving ends.
+ *
+ * Locks. @lock of the channel guards its set of ends, their queues and its list
+ * of messages for re-use; it is a leaf. The mutex of an end serialises calls on
+ * that end; user memory is read and written under it, so no fault handler takes
+ * it. Nobody sleeps for messages or room while holding it.
+ */
+#ifndef FBUFS_CHANNEL_H
+#define FBUFS_CHANNEL_H
+
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include "domain.h"
+
+struct fbuf;
+struct fbufs_aggregate;
+struct fbufs_class;
+struct fbufs_pool;
+struct file;
+struct poll_table_struct;
+
+/**
+ * struct fbufs_channel - see the head of this file
+ * @ref: ends, messages, and fbufs that are at home on it
+ * @destroy: frees it
+ * @id: for people
+ * @flags: FBUFS_CHANNEL_VOLATILE, FBUFS_CHANNEL_UNCACHED
+ * @depth: messages that may wait for one receiver; a power of two
+ * @pool: the sender's, with a reference, once it is attached; or NULL
+ * @classes: free lists by pages
+ * @recent: the free list that was last used
+ * @lock: see above
+ * @closed: the sending end is gone; fbufs leave instead of going home here
+ * @sender: the sending end, or NULL
+ * @receivers: the receiving ends, by index
+ * @present: bit for each receiving end
+ * @spare: messages for re-use
+ * @nspare: how many
+ */
+struct fbufs_channel {
+	struct kref ref;
+	void (*destroy)(struct kref *ref);
+	u32 id;
+	u32 flags;
+	u32 depth;
+	struct fbufs_pool *pool;
+	struct xarray classes;
+	struct fbufs_class *recent;
+
+	spinlock_t lock;
+	bool closed;
+	struct fbufs_end *sender;
+	struct fbufs_end *receivers[FBUFS_MAX_RECEIVERS];
+	u64 present;
+	struct fbufs_aggregate *spare;
+	u32 nspare;
+};
+
+/**
+ * struct fbufs_end - one end of a channel
+ * @channel: with a reference
+ * @domain: attached to, with a reference; NULL before; set once
+ * @member: link to the domain
+ * @mutex: see above
+ * @wait: for messages, for room, or for hang-up
+ * @sending: which end
+ * @gone: detached from the channel
+ * @index: receiving: among the receivers
+ * @head: receiving: messages taken so far
+ * @tail: receiving: messages queued so far
+ * @ring: receiving: the queue
+ */
+struct fbufs_end {
+	struct fbufs_channel *channel;
+	struct fbufs_domain *domain;
+	struct fbufs_member member;
+	struct mutex mutex;
+	wait_queue_head_t wait;
+	bool sending;
+	bool gone;
+	u32 index;
+	u32 head;
+	u32 tail;
+	struct fbufs_aggregate **ring;
+};
+
+static inline struct fbufs_channel *channel_get(struct fbufs_channel *channel)
+{
+	kref_get(&channel->ref);
+	return channel;
+}
+
+/* Without including what frees it, so that lower layers can let go of fbufs. */
+static inline void channel_put(struct fbufs_channel *channel)
+{
+	kref_put(&channel->ref, channel->destroy);
+}
+
+struct fbufs_end *channel_create(u32 flags, u32 depth);
+struct fbufs_end *channel_add_receiver(struct fbufs_channel *channel);
+void channel_end_close(struct fbufs_end *end);
+int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain);
+int channel_check_end(struct fbufs_end *end);
+int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbuf **fbufs, u32 n);
+long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait);
+long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait);
+void channel_end_info(struct fbufs_end *end, struct fbufs_end_info *info);
+__poll_t channel_poll(struct fbufs_end *end, struct file *file,
+		      struct poll_table_struct *table);
+
+#endif

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "aggregate.h"
+#include "domain.h"
+#include "pool.h"
+
+#define NO_HOLD U32_MAX
+
+/* The address space ends, or mmu_notifier_unregister() stands in for that. */
+static void domain_release(struct mmu_notifier *notifier, struct mm_struct *mm)
+{
+	struct fbufs_domain *domain = container_of(notifier, struct fbufs_domain, notifier);
+
+	domain->ended(domain);
+}
+
+static const struct mmu_notifier_ops domain_notifier_ops = {
+	.release = domain_release,
+};
+
+/**
+ * domain_create - the domain of the calling process
+ * @ended: called once or twice, in process context, when the domain ends: with
+ *	its address space or its file
+ *
+ * Return: the domain, or -ENOMEM, or -EINTR.
+ */
+struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain))
+{
+	struct fbufs_domain *domain;
+	int err;
+
+	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
+	if (!domain)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&domain->ref);
+	xa_init(&domain->windows);
+	spin_lock_init(&domain->lock);
+	mutex_init(&domain->members_mutex);
+	INIT_LIST_HEAD(&domain->members);
+	init_waitqueue_head(&domain->wait);
+	domain->free_hold = NO_HOLD;
+	domain->mm = current->mm;
+	domain->ended = ended;
+	domain->notifier.ops = &domain_notifier_ops;
+	err = mmu_notifier_register(&domain->notifier, domain->mm);
+	if (err) {
+		kfree(domain);
+		return ERR_PTR(err);
+	}
+	mmgrab(domain->mm);
+	stats_gauge(FBUFS_GAUGE_DOMAINS, 1);
+	return domain;
+}
+
+/* The file of the domain goes. */
+void domain_close(struct fbufs_domain *domain)
+{
+	mmu_notifier_unregister(&domain->notifier, domain->mm);
+	domain_put(domain);
+}
+
+static void domain_destroy(struct kref *ref)
+{
+	struct fbufs_domain *domain = container_of(ref, struct fbufs_domain, ref);
+
+	WARN_ON_ONCE(!list_empty(&domain->members));
+	WARN_ON_ONCE(!xa_empty(&domain->windows));
+	if (domain->pool)
+		pool_put(domain->pool);
+	xa_destroy(&domain->windows);
+	kvfree(domain->holds);
+	mmdrop(domain->mm);
+	kfree(domain);
+	stats_gauge(FBUFS_GAUGE_DOMAINS, -1);
+}
+
+void domain_put(struct fbufs_domain *domain)
+{
+	kref_put(&domain->ref, domain_destroy);
+}
+
+/* Whether the caller may use the domain: 0, -EPERM or -ENODEV. */
+int domain_check(const struct fbufs_domain *domain)
+{
+	if (current->mm != domain->mm)
+		return -EPERM;
+	return READ_ONCE(domain->dead) ? -ENODEV : 0;
+}
+
+int domain_add_member(struct fbufs_domain *domain, struct fbufs_member *member)
+{
+	int err = -ENODEV;
+
+	mutex_lock(&domain->members_mutex);
+	if (!domain->dead) {
+		spin_lock(&domain->lock);
+		list_add(&member->link, &domain->members);
+		spin_unlock(&domain->lock);
+		err = 0;
+	}
+	mutex_unlock(&domain->members_mutex);
+	return err;
+}
+
+static void member_unlink(struct fbufs_domain *domain, struct fbufs_member *member)
+{
+	spin_lock(&domain->lock);
+	list_del_init(&member->link);
+	spin_unlock(&domain->lock);
+}
+
+/* After it, the member hears nothing more. */
+void domain_remove_member(struct fbufs_domain *domain, struct fbufs_member *member)
+{
+	mutex_lock(&domain->members_mutex);
+	member_unlink(domain, member);
+	mutex_unlock(&domain->members_mutex);
+}
+
+/* Mark the domain dead and tell its members. May be called twice. */
+void domain_end_members(struct fbufs_domain *domain)
+{
+	struct fbufs_member *member;
+
+	mutex_lock(&domain->members_mutex);
+	WRITE_ONCE(domain->dead, true);
+	while ((member = list_first_entry_or_null(&domain->members, struct fbufs_member, link))) {
+		member_unlink(domain, member);
+		member->end(member);
+	}
+	mutex_unlock(&domain->members_mutex);
+}
+
+/*
+ * The table of held messages. A handle is the generation and index of an entry;
+ * a receive call prepares entries, tells the user their handles, and fills them
+ * only when that succeeded.
+ */
+
+static u64 hold_handle(const struct fbufs_domain *domain, u32 index)
+{
+	return (u64)domain->holds[index].gen << 32 | index;
+}
+
+static struct fbufs_hold *hold_lookup(struct fbufs_domain *domain, u64 handle)
+{
+	u32 index = handle;
+
+	lockdep_assert_held(&domain->lock);
+	if (index >= domain->nholds || domain->holds[index].gen != handle >> 32)
+		return NULL;
+	return &domain->holds[index];
+}
+
+static void hold_free(struct fbufs_domain *domain, struct fbufs_hold *hold)
+{
+	hold->aggregate = NULL;
+	if (!++hold->gen)
+		hold->gen = 1;
+	hold->next = domain->free_hold;
+	domain->free_hold = hold - domain->holds;
+}
+
+static int holds_grow(struct fbufs_domain *domain)
+{
+	u32 old = READ_ONCE(domain->nholds), size = old ? 2 * old : 128, i;
+	struct fbufs_hold *holds, *drop;
+
+	if (size > FBUFS_MAX_HELD)
+		return -ENOBUFS;
+	holds = kvcalloc(size, sizeof(*holds), GFP_KERNEL_ACCOUNT);
+	if (!holds)
+		return -ENOMEM;
+	spin_lock(&domain->lock);
+	if (domain->nholds == old) {
+		if (old)
+			memcpy(holds, domain->holds, old * sizeof(*holds));
+		drop = domain->holds;
+		domain->holds = holds;
+		WRITE_ONCE(domain->nholds, size);
+		for (i = size; i-- > old;)
+			hold_free(domain, &holds[i]);
+	} else {
+		drop = holds;
+	}
+	spin_unlock(&domain->lock);
+	kvfree(drop);
+	return 0;
+}
+
+/* Entries for up to @n messages. Returns how many, or -ENOBUFS, -ENOMEM. May sleep. */
+int domain_prepare_holds(struct fbufs_domain *domain, u64 *handles, u32 n)
+{
+	u32 i, index;
+	int err;
+
+	do {
+		spin_lock(&domain->lock);
+		for (i = 0; i < n && domain->free_hold != NO_HOLD; i++) {
+			index = domain->free_hold;
+			domain->free_hold = domain->holds[index].next;
+			handles[i] = hold_handle(domain, index);
+		}
+		spin_unlock(&domain->lock);
+		if (i)
+			return i;
+		err = holds_grow(domain);
+	} while (!err);
+	return err;
+}
+
+void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n)
+{
+	u32 i;
+
+	spin_lock(&domain->lock);
+	for (i = n; i-- > 0;) {
+		struct fbufs_hold *hold = hold_lookup(domain, handles[i]);
+
+		/* Not there when the domain ended in between. */
+		if (hold)
+			hold_free(domain, hold);
+	}
+	spin_unlock(&domain->lock);
+}
+
+/* The domain takes over the references to the messages, or has ended (-ENODEV). */
+int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
+			struct fbufs_aggregate **aggregates, u32 n)
+{
+	int err = 0;
+	u32 i;
+
+	spin_lock(&domain->lock);
+	if (domain->dead)
+		err = -ENODEV;
+	for (i = 0; i < n && !err; i++)
+		hold_lookup(domain, handles[i])->aggregate = aggregates[i];
+	spin_unlock(&domain->lock);
+	return err;
+}
+
+/* The domain no longer holds the message; the caller gets its reference. Or NULL. */
+struct fbufs_aggregate *domain_take_hold(struct fbufs_domain *domain, u64 handle)
+{
+	struct fbufs_aggregate *aggregate = NULL;
+	struct fbufs_hold *hold;
+
+	spin_lock(&domain->lock);
+	hold = hold_lookup(domain, handle);
+	if (hold && hold->aggregate) {
+		aggregate = hold->aggregate;
+		hold_free(domain, hold);
+	}
+	spin_unlock(&domain->lock);
+	return aggregate;
+}
+
+/* Any held message, as domain_take_hold(), when the domain has ended. */
+struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain)
+{
+	struct fbufs_aggregate *aggregate = NULL;
+
+	spin_lock(&domain->lock);
+	/* The end of the table moves down: what lies behind it is done with. */
+	while (domain->nholds && !aggregate)
+		aggregate = domain->holds[--domain->nholds].aggregate;
+	if (!domain->nholds)
+		domain->free_hold = NO_HOLD;
+	spin_unlock(&domain->lock);
+	return aggregate;
+}
+
+/* A reference of its own to a held message, or NULL. */
+struct fbufs_aggregate *domain_get_hold(struct fbufs_domain *domain, u64 handle)
+{
+	struct fbufs_aggregate *aggregate = NULL;
+	struct fbufs_hold *hold;
+
+	spin_lock(&domain->lock);
+	hold = hold_lookup(domain, handle);
+	if (hold && hold->aggregate) {
+		aggregate = hold->aggregate;
+		refcount_inc(&aggregate->refs);
+	}
+	spin_unlock(&domain->lock);
+	return aggregate;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * A domain: what one process owns and holds. It belongs to the address space
+ * that opened it and ends with it, or with its descriptor, whichever comes
+ * first; an MMU notifier tells of the former, so that descriptors that were
+ * passed on or inherited keep nothing alive.
+ *
+ * Locks. @lock guards the table of held messages, and @members for readers; it
+ * is a leaf. Who changes @members also holds @members_mutex, and the end of the
+ * domain holds it while it calls them; it is taken before the mutex of an end
+ * and before the mmap lock.
+ */
+#ifndef FBUFS_DOMAIN_H
+#define FBUFS_DOMAIN_H
+
+#include <linux/kref.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include "stats.h"
+
+struct fbufs_aggregate;
+struct fbufs_pool;
+
+/**
+ * struct fbufs_hold - an entry of the table of held messages
+ * @aggregate: the message; NULL while the entry is free or only prepared
+ * @gen: number of the current use, part of the handle
+ * @next: next free entry
+ */
+struct fbufs_hold {
+	struct fbufs_aggregate *aggregate;
+	u32 gen;
+	u32 next;
+};
+
+/* What must hear that a domain ends: an end that is attached to it. */
+struct fbufs_member {
+	struct list_head link;
+	void (*end)(struct fbufs_member *member);
+};
+
+/**
+ * struct fbufs_domain - see the head of this file
+ * @ref: its file, its ends and its windows
+ * @mm: the address space; grabbed, not in use
+ * @notifier: tells when @mm ends
+ * @ended: what is to be done then
+ * @dead: it has ended
+ * @pool: its own pool, or NULL; set once
+ * @windows: struct fbufs_window by pool id, guarded by the mmap lock of @mm
+ * @counters: what it did
+ * @lock: see above
+ * @holds: table of held messages
+ * @nholds: its size
+ * @free_hold: first free entry
+ * @members_mutex: see above
+ * @members: attached ends
+ * @wait: woken for notices
+ */
+struct fbufs_domain {
+	struct kref ref;
+	struct mm_struct *mm;
+	struct mmu_notifier notifier;
+	void (*ended)(struct fbufs_domain *domain);
+	bool dead;
+	struct fbufs_pool *pool;
+	struct xarray windows;
+	struct fbufs_counters counters;
+
+	spinlock_t lock;
+	struct fbufs_hold *holds;
+	u32 nholds;
+	u32 free_hold;
+
+	struct mutex members_mutex;
+	struct list_head members;
+	wait_queue_head_t wait;
+};
+
+struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain));
+void domain_close(struct fbufs_domain *domain);
+void domain_put(struct fbufs_domain *domain);
+
+static inline struct fbufs_domain *domain_get(struct fbufs_domain *domain)
+{
+	kref_get(&domain->ref);
+	return domain;
+}
+
+int domain_check(const struct fbufs_domain *domain);
+int domain_add_member(struct fbufs_domain *domain, struct fbufs_member *member);
+void domain_remove_member(struct fbufs_domain *domain, struct fbufs_member *member);
+void domain_end_members(struct fbufs_domain *domain);
+
+int domain_prepare_holds(struct fbufs_domain *domain, u64 *handles, u32 n);
+void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n);
+int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
+			struct fbufs_aggregate **aggregates, u32 n);
+struct fbufs_aggregate *domain_take_hold(struct fbufs_domain *domain, u64 handle);
+struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain);
+struct fbufs_aggregate *domain_get_hold(struct fbufs_domain *domain, u64 handle);
+
+#endif

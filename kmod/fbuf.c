@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+
+#include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/log2.h>
+#include <linux/slab.h>
+
+#include "fbuf.h"
+#include "stats.h"
+
+/*
+ * The largest block of at most 2^*order pages that is to be had without
+ * fighting for it; *order becomes its order. Only single pages are worth
+ * reclaim, and not worth killing for.
+ */
+static struct folio *block_alloc(unsigned int *order)
+{
+	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | __GFP_COMP;
+
+	for (;; (*order)--) {
+		gfp_t effort = *order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
+		struct page *page = alloc_pages(gfp | effort, *order);
+
+		if (page)
+			return page_folio(page);
+		if (!*order)
+			return NULL;
+	}
+}
+
+static void blocks_free(struct list_head *blocks)
+{
+	struct folio *folio, *next;
+
+	list_for_each_entry_safe(folio, next, blocks, lru) {
+		list_del(&folio->lru);
+		folio_put(folio);
+	}
+}
+
+/**
+ * fbuf_pages_alloc - give an fbuf its pages, zeroed, in the fewest blocks
+ * @fbuf: an EMPTY fbuf that nobody else looks at
+ *
+ * Context: May sleep. Charges the caller's memory cgroup.
+ * Return: 0, or -ENOMEM with nothing allocated.
+ */
+int fbuf_pages_alloc(struct fbuf *fbuf)
+{
+	u32 left = fbuf_npages(fbuf), nblocks = 0;
+	unsigned int order = MAX_PAGE_ORDER;
+	struct folio *folio, *next;
+	LIST_HEAD(blocks);
+
+	while (left) {
+		order = min_t(unsigned int, order, ilog2(left));
+		folio = block_alloc(&order);
+		if (!folio)
+			goto err_free_blocks;
+		list_add_tail(&folio->lru, &blocks);
+		left -= 1U << order;
+		nblocks++;
+		if (fatal_signal_pending(current))
+			goto err_free_blocks;
+	}
+
+	if (nblocks == 1) {
+		fbuf->folio = list_first_entry(&blocks, struct folio, lru);
+		list_del(&fbuf->folio->lru);
+		fbuf->scattered = false;
+		return 0;
+	}
+
+	fbuf->folios = kvmalloc_array(nblocks, sizeof(*fbuf->folios), GFP_KERNEL_ACCOUNT);
+	if (!fbuf->folios)
+		goto err_free_blocks;
+	stats_gauge(FBUFS_GAUGE_METADATA, nblocks * sizeof(*fbuf->folios));
+	nblocks = 0;
+	list_for_each_entry_safe(folio, next, &blocks, lru) {
+		list_del(&folio->lru);
+		fbuf->folios[nblocks++] = folio;
+	}
+	fbuf->scattered = true;
+	return 0;
+
+err_free_blocks:
+	blocks_free(&blocks);
+	return -ENOMEM;
+}
+
+/**
+ * fbuf_pages_free - drop the pages of an fbuf
+ * @fbuf: an fbuf that is LEAVING, or was never published
+ *
+ * The caller has taken every mapping away. A page that somebody in the kernel
+ * still refers to lives on, but not in this pool: a fresh one takes its place.
+ */
+void fbuf_pages_free(struct fbuf *fbuf)
+{
+	u32 left = fbuf_npages(fbuf), nblocks = 0;
+
+	if (!fbuf->scattered) {
+		folio_put(fbuf->folio);
+		fbuf->folio = NULL;
+		return;
+	}
+	while (left) {
+		struct folio *folio = fbuf->folios[nblocks++];
+
+		left -= folio_nr_pages(folio);
+		folio_put(folio);
+	}
+	stats_gauge(FBUFS_GAUGE_METADATA, -(s64)(nblocks * sizeof(*fbuf->folios)));
+	kvfree(fbuf->folios);
+	fbuf->folios = NULL;
+	fbuf->scattered = false;
+}
+
+void fbuf_pages_zero(struct fbuf *fbuf)
+{
+	u32 left = fbuf_npages(fbuf);
+	struct fbuf_cursor cursor;
+
+	fbuf_cursor_init(&cursor, fbuf, 0);
+	while (left--) {
+		clear_highpage(pfn_to_page(fbuf_cursor_next(&cursor)));
+		cond_resched();
+	}
+}
+
+/* The next page frame will be that of @page, counted from the fbuf's first. */
+void fbuf_cursor_init(struct fbuf_cursor *cursor, struct fbuf *fbuf, u32 page)
+{
+	struct folio **block = fbuf->scattered ? fbuf->folios : &fbuf->folio;
+
+	while (page >= folio_nr_pages(*block))
+		page -= folio_nr_pages(*block++);
+	cursor->pfn = folio_pfn(*block) + page;
+	cursor->left = folio_nr_pages(*block) - page;
+	cursor->next = block + 1;
+}

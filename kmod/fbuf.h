@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * One fbuf: its pages, its access state, and where it is at home. Fbufs of one
+ * length lie side by side in an extent of the pool's address space and share
+ * what they have in common there; that keeps an fbuf at 40 bytes.
+ */
+#ifndef FBUFS_FBUF_H
+#define FBUFS_FBUF_H
+
+#include <linux/list.h>
+#include <linux/mm.h>
+
+#include "access.h"
+
+struct fbufs_class;
+struct fbufs_pool;
+struct fbufs_size;
+
+/**
+ * struct fbuf - one fbuf, or the place for one
+ * @folio: its pages when they are one block
+ * @folios: its blocks, largest first, when @scattered
+ * @home: the free list that it returns to; NULL while EMPTY
+ * @mapped: receivers of the channel (by index) whose window was filled with all
+ *	of its pages; a hint: entries may be missing and then come by a fault
+ * @next: the fbuf below in the free list, while FREE or LEAVING
+ * @refs: slices in messages, while SENDING or SENT
+ * @gen: number of the current allocation, part of the handle
+ * @access: who may do what
+ * @slot: index in the extent
+ * @scattered: more than one block
+ *
+ * The pool's lock guards all of it.
+ */
+struct fbuf {
+	union {
+		struct folio *folio;
+		struct folio **folios;
+	};
+	struct fbufs_class *home;
+	u64 mapped;
+	union {
+		struct fbuf *next;
+		u32 refs;
+	};
+	u32 gen;
+	struct fbufs_access access;
+	u8 slot;
+	bool scattered;
+};
+
+#define EXTENT_SLOTS 64
+
+/**
+ * struct fbufs_extent - fbufs of one length, side by side
+ * @pool: whose
+ * @size: the extents of this length that have room
+ * @room: link there, empty when full
+ * @used: bit for each slot in use
+ * @id: index in the pool
+ * @first: first page, counted from the beginning of the pool
+ * @npages: pages of each fbuf
+ * @nslots: fbufs
+ * @fbufs: the fbufs
+ */
+struct fbufs_extent {
+	struct fbufs_pool *pool;
+	struct fbufs_size *size;
+	struct list_head room;
+	u64 used;
+	u32 id;
+	u32 first;
+	u32 npages;
+	u32 nslots;
+	struct fbuf fbufs[] __counted_by(nslots);
+};
+
+static inline struct fbufs_extent *fbuf_extent(const struct fbuf *fbuf)
+{
+	return container_of(fbuf - fbuf->slot, struct fbufs_extent, fbufs[0]);
+}
+
+static inline struct fbufs_pool *fbuf_pool(const struct fbuf *fbuf)
+{
+	return fbuf_extent(fbuf)->pool;
+}
+
+/* First page, counted from the beginning of the pool. */
+static inline u32 fbuf_first(const struct fbuf *fbuf)
+{
+	const struct fbufs_extent *extent = fbuf_extent(fbuf);
+
+	return extent->first + fbuf->slot * extent->npages;
+}
+
+static inline u32 fbuf_npages(const struct fbuf *fbuf)
+{
+	return fbuf_extent(fbuf)->npages;
+}
+
+/**
+ * struct fbuf_cursor - walks the page frames of an fbuf
+ * @next: the block after the current one
+ * @pfn: the next page frame
+ * @left: page frames left in the current block
+ */
+struct fbuf_cursor {
+	struct folio **next;
+	unsigned long pfn;
+	unsigned long left;
+};
+
+int fbuf_pages_alloc(struct fbuf *fbuf);
+void fbuf_pages_free(struct fbuf *fbuf);
+void fbuf_pages_zero(struct fbuf *fbuf);
+void fbuf_cursor_init(struct fbuf_cursor *cursor, struct fbuf *fbuf, u32 page);
+
+static inline unsigned long fbuf_cursor_next(struct fbuf_cursor *cursor)
+{
+	if (!cursor->left) {
+		cursor->pfn = folio_pfn(*cursor->next);
+		cursor->left = folio_nr_pages(*cursor->next);
+		cursor->next++;
+	}
+	cursor->left--;
+	return cursor->pfn++;
+}
+
+#endif

@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+/*
+ * The calls of domains and ends. Arguments are checked here for what their form
+ * says (size, flags, reserved fields, counts), below for what they mean.
+ */
+
+#include <linux/file.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include "channel.h"
+#include "chrdev.h"
+#include "domain.h"
+#include "map.h"
+#include "pool.h"
+#include "transfer.h"
+
+/* Elements of a vector that are copied at a time. */
+#define BATCH 32
+
+union ioctl_args {
+	struct fbufs_query query;
+	struct fbufs_pool_create pool_create;
+	struct fbufs_pool_info pool_info;
+	struct fbufs_alloc alloc;
+	struct fbufs_handles handles;
+	struct fbufs_notices notices;
+	struct fbufs_channel_create channel_create;
+	struct fbufs_stats stats;
+	struct fbufs_locate locate;
+	struct fbufs_attach attach;
+	struct fbufs_end_info end_info;
+	struct fbufs_add_receiver add_receiver;
+	struct fbufs_send send;
+	struct fbufs_receive receive;
+	/* Every structure begins like this. */
+	struct {
+		u32 size;
+		u32 flags;
+	};
+};
+
+/**
+ * struct ioctl_call - one call
+ * @cmd: its number
+ * @size: of its structure
+ * @flags: those that it knows
+ * @out: whether the structure goes back to the user
+ * @anybody: not only the process of the domain may call it
+ * @domain: for calls on domains
+ * @end: for calls on ends, which check the caller themselves
+ */
+struct ioctl_call {
+	unsigned int cmd;
+	u32 size;
+	u32 flags;
+	bool out;
+	bool anybody;
+	long (*domain)(struct file *file, struct fbufs_domain *domain, union ioctl_args *args);
+	long (*end)(struct file *file, struct fbufs_end *end, union ioctl_args *args);
+};
+
+static bool may_wait(const struct file *file, u32 flags)
+{
+	return !(flags & FBUFS_DONTWAIT) && !(file->f_flags & O_NONBLOCK);
+}
+
+/*
+ * Domains
+ */
+
+static long do_query(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	args->query = (struct fbufs_query){
+		.size = sizeof(args->query),
+		.out_version = FBUFS_ABI_VERSION,
+		.out_max_receivers = FBUFS_MAX_RECEIVERS,
+		.out_max_depth = FBUFS_MAX_DEPTH,
+		.out_max_slices = FBUFS_MAX_SLICES,
+		.out_max_held = FBUFS_MAX_HELD,
+		.out_page_size = PAGE_SIZE,
+		.out_max_bytes = FBUFS_MAX_BYTES,
+		.out_max_pool = FBUFS_MAX_POOL,
+	};
+	return 0;
+}
+
+static long do_pool_create(struct file *file, struct fbufs_domain *domain,
+			   union ioctl_args *args)
+{
+	struct fbufs_pool_create *create = &args->pool_create;
+	struct fbufs_pool *pool;
+	long err = 0;
+
+	if (create->__reserved)
+		return -EINVAL;
+	pool = pool_create(domain, create->bytes);
+	if (IS_ERR(pool))
+		return PTR_ERR(pool);
+	/* With the mutex, the end of the domain sees the pool, or we see the end. */
+	mutex_lock(&domain->members_mutex);
+	if (domain->dead)
+		err = -ENODEV;
+	else
+		WRITE_ONCE(domain->pool, pool);
+	mutex_unlock(&domain->members_mutex);
+	if (err) {
+		pool_put(pool);
+		return err;
+	}
+	create->out_pool = pool->id;
+	create->out_span = (u64)pool->span << PAGE_SHIFT;
+	/* Who polls may have begun without the pool. */
+	wake_up_all(&domain->wait);
+	return 0;
+}
+
+static long do_pool_info(struct file *file, struct fbufs_domain *domain,
+			 union ioctl_args *args)
+{
+	struct fbufs_pool_info *info = &args->pool_info;
+	struct fbufs_pool *pool;
+	long err = -ENOENT;
+
+	if (info->__reserved)
+		return -EINVAL;
+	pool = pool_get_by_id(info->pool);
+	if (!pool)
+		return -ENOENT;
+	if (map_may_window(domain, pool)) {
+		info->out_span = (u64)pool->span << PAGE_SHIFT;
+		info->out_bytes = (u64)pool->limit << PAGE_SHIFT;
+		info->out_used = (u64)READ_ONCE(pool->pages) << PAGE_SHIFT;
+		err = 0;
+	}
+	pool_put(pool);
+	return err;
+}
+
+/* Tell the user about allocated fbufs; on a fault, free those it never saw. */
+static long report_fbufs(struct fbufs_domain *domain, struct fbuf **fbufs, u32 n,
+			 struct fbufs_buffer __user *out)
+{
+	struct fbufs_pool *pool = domain->pool;
+	u32 i, told;
+
+	for (told = 0; told < n; told++) {
+		struct fbufs_buffer buffer = {
+			.fbuf = pool_handle(pool, fbufs[told]),
+			.position = pool_position(pool, fbufs[told], 0),
+		};
+
+		if (copy_to_user(&out[told], &buffer, sizeof(buffer)))
+			break;
+	}
+	for (i = told; i < n; i++)
+		transfer_free(domain, pool_handle(pool, fbufs[i]));
+	return told ? told : -EFAULT;
+}
+
+/* Allocate up to a batch for an end, or without a channel. */
+static int alloc_batch(struct fbufs_domain *domain, struct fbufs_end *end, u64 bytes,
+		       struct fbuf **fbufs, u32 n)
+{
+	struct fbufs_pool *pool = READ_ONCE(domain->pool);
+	struct fbufs_class *class;
+
+	if (end)
+		return channel_alloc(end, bytes, fbufs, n);
+	if (!pool)
+		return -ENXIO;
+	if (!bytes || bytes > FBUFS_MAX_BYTES)
+		return -EINVAL;
+	class = pool_class(pool, &pool->unbound, NULL, DIV_ROUND_UP_ULL(bytes, PAGE_SIZE));
+	return class ? transfer_alloc(domain, class, fbufs, n) : -ENOMEM;
+}
+
+static int alloc_wait(struct fbufs_domain *domain)
+{
+	struct fbufs_pool *pool = domain->pool;
+
+	return wait_event_interruptible(pool->home, !READ_ONCE(pool->starved) ||
+					READ_ONCE(domain->dead)) ? -EINTR : 0;
+}
+
+static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct fbufs_end *end,
+			const struct fbufs_alloc *alloc)
+{
+	struct fbufs_buffer __user *out = u64_to_user_ptr(alloc->buffers);
+	struct fbuf *fbufs[BATCH];
+	u32 done = 0;
+	long n = 0;
+
+	if (alloc->__reserved || !alloc->count || alloc->count > FBUFS_MAX_VECTOR)
+		return -EINVAL;
+	while (done < alloc->count) {
+		u32 want = min_t(u32, alloc->count - done, BATCH);
+
+		n = alloc_batch(domain, end, alloc->bytes, fbufs, want);
+		if (n == -EAGAIN && !done && may_wait(file, alloc->flags)) {
+			n = alloc_wait(domain);
+			if (!n)
+				continue;
+		}
+		if (n < 0)
+			break;
+		n = report_fbufs(domain, fbufs, n, out + done);
+		if (n < 0)
+			break;
+		done += n;
+		if (n < want)
+			break;
+	}
+	return done ? done : n;
+}
+
+static long do_alloc(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	return alloc_fbufs(file, domain, NULL, &args->alloc);
+}
+
+/* Call @each for every handle of a vector, until one fails. */
+static long for_each_handle(struct fbufs_domain *domain, const struct fbufs_handles *args,
+			    int (*each)(struct fbufs_domain *domain, u64 handle))
+{
+	const u64 __user *handles = u64_to_user_ptr(args->handles);
+	u64 batch[BATCH];
+	u32 done = 0;
+	long err = 0;
+
+	if (args->__reserved || args->count > FBUFS_MAX_VECTOR)
+		return -EINVAL;
+	while (done < args->count && !err) {
+		u32 n = min_t(u32, args->count - done, BATCH), i;
+
+		if (copy_from_user(batch, handles + done, n * sizeof(*batch))) {
+			err = -EFAULT;
+			break;
+		}
+		for (i = 0; i < n && !err; i++) {
+			err = each(domain, batch[i]);
+			if (!err)
+				done++;
+		}
+	}
+	return done ? done : err;
+}
+
+static long do_free(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	if (!READ_ONCE(domain->pool))
+		return -ENXIO;
+	return for_each_handle(domain, &args->handles, transfer_free);
+}
+
+static long do_release(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	long done = for_each_handle(domain, &args->handles, transfer_release);
+
+	if (done > 0)
+		stats_count(&domain->counters, FBUFS_COUNT_RELEASES, done);
+	return done;
+}
+
+static long do_secure(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	return for_each_handle(domain, &args->handles, transfer_secure_held);
+}
+
+/* Context: under the pool's notice_mutex. */
+static long read_notices(struct fbufs_pool *pool, u64 __user *out, u32 count)
+{
+	u64 batch[BATCH];
+	u32 done = 0, n;
+
+	while (done < count) {
+		n = pool_peek_notices(pool, batch, min_t(u32, count - done, BATCH));
+		if (!n)
+			break;
+		if (copy_to_user(out + done, batch, n * sizeof(*batch)))
+			return done ? done : -EFAULT;
+		pool_drop_notices(pool, n);
+		done += n;
+	}
+	return done;
+}
+
+static long do_notices(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	struct fbufs_notices *notices = &args->notices;
+	struct fbufs_pool *pool = READ_ONCE(domain->pool);
+	long done;
+
+	if (notices->__reserved || notices->count > FBUFS_MAX_VECTOR)
+		return -EINVAL;
+	if (!pool)
+		return -ENXIO;
+	if (mutex_lock_interruptible(&pool->notice_mutex))
+		return -EINTR;
+	done = read_notices(pool, u64_to_user_ptr(notices->fbufs), notices->count);
+	mutex_unlock(&pool->notice_mutex);
+	return done;
+}
+
+/* Install files for ends; either all descriptors are there, or none. */
+static int install_ends(struct fbufs_end **ends, u32 n, bool nonblock, s32 *fds)
+{
+	struct file *files[2];
+	u32 nfds, nfiles = 0, i;
+	int err = 0;
+
+	for (nfds = 0; nfds < n; nfds++) {
+		err = get_unused_fd_flags(O_CLOEXEC);
+		if (err < 0)
+			goto err_put;
+		fds[nfds] = err;
+	}
+	for (; nfiles < n; nfiles++) {
+		files[nfiles] = chrdev_end_file(ends[nfiles], nonblock);
+		if (IS_ERR(files[nfiles])) {
+			err = PTR_ERR(files[nfiles]);
+			goto err_put;
+		}
+	}
+	for (i = 0; i < n; i++)
+		fd_install(fds[i], files[i]);
+	return 0;
+
+err_put:
+	/* A file that was made owns its end; the others' ends are closed here. */
+	for (i = 0; i < nfiles; i++)
+		fput(files[i]);
+	for (; i < n; i++)
+		channel_end_close(ends[i]);
+	while (nfds--)
+		put_unused_fd(fds[nfds]);
+	return err;
+}
+
+static long do_channel_create(struct file *file, struct fbufs_domain *domain,
+			      union ioctl_args *args)
+{
+	struct fbufs_channel_create *create = &args->channel_create;
+	struct fbufs_end *ends[2];
+	s32 fds[2];
+	int err;
+
+	ends[0] = channel_create(create->flags, create->depth);
+	if (IS_ERR(ends[0]))
+		return PTR_ERR(ends[0]);
+	create->out_channel = ends[0]->channel->id;
+	ends[1] = channel_add_receiver(ends[0]->channel);
+	if (IS_ERR(ends[1])) {
+		err = PTR_ERR(ends[1]);
+		goto err_close_sender;
+	}
+	if (create->flags & FBUFS_CHANNEL_ATTACH_SENDER) {
+		err = channel_attach(ends[0], domain);
+		if (err)
+			goto err_close_receiver;
+	}
+	err = install_ends(ends, 2, create->flags & FBUFS_CHANNEL_NONBLOCK, fds);
+	if (err)
+		return err;
+	create->out_sender = fds[0];
+	create->out_receiver = fds[1];
+	return 0;
+
+err_close_receiver:
+	channel_end_close(ends[1]);
+err_close_sender:
+	channel_end_close(ends[0]);
+	return err;
+}
+
+static int put_numbers(u64 out, u32 room, const atomic64_t *numbers, u32 n)
+{
+	u64 __user *to = u64_to_user_ptr(out);
+	u32 i;
+
+	for (i = 0; out && i < min(room, n); i++)
+		if (put_user((u64)atomic64_read(&numbers[i]), &to[i]))
+			return -EFAULT;
+	return 0;
+}
+
+static long do_stats(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	struct fbufs_stats *stats = &args->stats;
+	int err;
+
+	err = put_numbers(stats->counters, stats->ncounters, domain->counters.n, FBUFS_COUNTERS);
+	return err ? err : put_numbers(stats->gauges, stats->ngauges, fbufs_gauges, FBUFS_GAUGES);
+}
+
+static long do_locate(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	struct fbufs_locate *locate = &args->locate;
+	struct fbufs_pool *pool = READ_ONCE(domain->pool);
+	struct fbuf *fbuf;
+	u64 page;
+
+	if (!pool)
+		return -ENXIO;
+	page = (locate->position - pool_offset(pool)) >> PAGE_SHIFT;
+	if (locate->position < pool_offset(pool) || page >= pool->span)
+		return -ERANGE;
+	spin_lock(&pool->lock);
+	fbuf = pool_find(pool, page);
+	if (fbuf && fbuf->access.state != FBUFS_STATE_EMPTY) {
+		bool sent = fbuf->access.state == FBUFS_STATE_SENT;
+
+		locate->out_fbuf = pool_handle(pool, fbuf);
+		locate->out_first = pool_position(pool, fbuf, 0);
+		locate->out_bytes = (u64)fbuf_npages(fbuf) << PAGE_SHIFT;
+		locate->out_state = fbuf->access.state;
+		locate->out_locked = !!(fbuf->access.flags & ACCESS_LOCKED);
+		locate->out_channel = fbuf->home->channel ? fbuf->home->channel->id : 0;
+		locate->out_holders = sent ? fbuf->refs : 0;
+	} else {
+		*locate = (struct fbufs_locate){
+			.size = sizeof(*locate), .position = locate->position,
+		};
+	}
+	spin_unlock(&pool->lock);
+	return 0;
+}
+
+#define DOMAIN_CALL(_cmd, _member, _flags, _out, _fn) \
+	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
+	  .flags = (_flags), .out = (_out), .domain = (_fn) }
+
+static const struct ioctl_call domain_calls[] = {
+	{ .cmd = FBUFS_QUERY, .size = sizeof(struct fbufs_query), .out = true,
+	  .anybody = true, .domain = do_query },
+	DOMAIN_CALL(FBUFS_POOL_CREATE, pool_create, 0, true, do_pool_create),
+	DOMAIN_CALL(FBUFS_POOL_INFO, pool_info, 0, true, do_pool_info),
+	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, false, do_alloc),
+	DOMAIN_CALL(FBUFS_FREE, handles, 0, false, do_free),
+	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, false, do_release),
+	DOMAIN_CALL(FBUFS_SECURE, handles, 0, false, do_secure),
+	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, false, do_notices),
+	DOMAIN_CALL(FBUFS_CHANNEL_CREATE, channel_create,
+		    FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED |
+		    FBUFS_CHANNEL_ATTACH_SENDER | FBUFS_CHANNEL_NONBLOCK,
+		    true, do_channel_create),
+	DOMAIN_CALL(FBUFS_STATS, stats, 0, false, do_stats),
+	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, true, do_locate),
+};
+
+/*
+ * Ends
+ */
+
+static long do_attach(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	struct fbufs_domain *domain;
+	struct file *domain_file;
+	long err = -EINVAL;
+
+	if (args->attach.__reserved)
+		return -EINVAL;
+	domain_file = fget(args->attach.domain);
+	if (!domain_file)
+		return -EBADF;
+	domain = chrdev_domain(domain_file);
+	if (domain)
+		err = channel_attach(end, domain);
+	fput(domain_file);
+	return err;
+}
+
+static long do_end_info(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	channel_end_info(end, &args->end_info);
+	return 0;
+}
+
+static long do_add_receiver(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	struct fbufs_add_receiver *add = &args->add_receiver;
+	struct fbufs_end *receiver;
+	long err;
+
+	if (!end->sending)
+		return -ENOTTY;
+	if (add->__reserved)
+		return -EINVAL;
+	err = channel_check_end(end);
+	if (err)
+		return err;
+	receiver = channel_add_receiver(end->channel);
+	if (IS_ERR(receiver))
+		return PTR_ERR(receiver);
+	return install_ends(&receiver, 1, add->flags & FBUFS_CHANNEL_NONBLOCK,
+			    &add->out_receiver);
+}
+
+static long do_alloc_end(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	long err;
+
+	if (!end->sending)
+		return -ENOTTY;
+	err = channel_check_end(end);
+	return err ? err : alloc_fbufs(file, end->domain, end, &args->alloc);
+}
+
+static long do_send(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	struct fbufs_send *send = &args->send;
+
+	if (!end->sending)
+		return -ENOTTY;
+	if (send->count > FBUFS_MAX_VECTOR || send->refill_count > FBUFS_MAX_VECTOR)
+		return -EINVAL;
+	return channel_send(end, send, may_wait(file, send->flags));
+}
+
+static long do_receive(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	struct fbufs_receive *receive = &args->receive;
+
+	if (end->sending)
+		return -ENOTTY;
+	if (receive->count > FBUFS_MAX_VECTOR || receive->nrelease > FBUFS_MAX_VECTOR)
+		return -EINVAL;
+	return channel_receive(end, receive, may_wait(file, receive->flags));
+}
+
+#define END_CALL(_cmd, _member, _flags, _out, _fn) \
+	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
+	  .flags = (_flags), .out = (_out), .end = (_fn) }
+
+static const struct ioctl_call end_calls[] = {
+	END_CALL(FBUFS_ATTACH, attach, 0, false, do_attach),
+	END_CALL(FBUFS_END_INFO, end_info, 0, true, do_end_info),
+	END_CALL(FBUFS_ADD_RECEIVER, add_receiver, FBUFS_CHANNEL_NONBLOCK, true, do_add_receiver),
+	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, false, do_alloc_end),
+	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, true, do_send),
+	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, true, do_receive),
+};
+
+/*
+ * Dispatch
+ */
+
+static const struct ioctl_call *find_call(const struct ioctl_call *calls, size_t n,
+					  unsigned int cmd)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (calls[i].cmd == cmd)
+			return &calls[i];
+	return NULL;
+}
+
+static int get_args(const struct ioctl_call *call, union ioctl_args *args,
+		    void __user *from, u32 *user_size)
+{
+	int err;
+
+	if (get_user(*user_size, (u32 __user *)from))
+		return -EFAULT;
+	if (*user_size < call->size)
+		return -EINVAL;
+	if (*user_size > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(args, call->size, from, *user_size);
+	if (err)
+		return err;
+	return args->flags & ~call->flags ? -EINVAL : 0;
+}
+
+static long put_args(const struct ioctl_call *call, union ioctl_args *args,
+		     void __user *to, u32 user_size, long ret)
+{
+	args->size = user_size;
+	if (call->out && copy_to_user(to, args, call->size) && ret >= 0)
+		return -EFAULT;
+	return ret;
+}
+
+long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct ioctl_call *call = find_call(domain_calls, ARRAY_SIZE(domain_calls), cmd);
+	struct fbufs_domain *domain = file->private_data;
+	union ioctl_args args;
+	u32 user_size;
+	long err;
+
+	if (!call)
+		return -ENOTTY;
+	stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
+	err = call->anybody ? 0 : domain_check(domain);
+	if (!err)
+		err = get_args(call, &args, (void __user *)arg, &user_size);
+	if (err)
+		return err;
+	err = call->domain(file, domain, &args);
+	return put_args(call, &args, (void __user *)arg, user_size, err);
+}
+
+long ioctl_end(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct ioctl_call *call = find_call(end_calls, ARRAY_SIZE(end_calls), cmd);
+	union ioctl_args args;
+	u32 user_size;
+	long err;
+
+	if (!call)
+		return -ENOTTY;
+	err = get_args(call, &args, (void __user *)arg, &user_size);
+	if (err)
+		return err;
+	err = call->end(file, file->private_data, &args);
+	return put_args(call, &args, (void __user *)arg, user_size, err);
+}

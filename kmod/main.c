@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+
+#include <linux/module.h>
+
+#include "chrdev.h"
+#include "pool.h"
+#include "stats.h"
+
+static int __init fbufs_init(void)
+{
+	return chrdev_init();
+}
+
+static void __exit fbufs_exit(void)
+{
+	chrdev_exit();
+	/* Open files and windows hold the module, so nothing is left to wait for. */
+	pool_exit();
+	stats_check_empty();
+}
+
+module_init(fbufs_init);
+module_exit(fbufs_exit);
+
+MODULE_DESCRIPTION("Fast buffers: handed over instead of copied, locked once sent");
+MODULE_AUTHOR("The fbufs authors");
+MODULE_LICENSE("GPL");

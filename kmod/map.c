@@ -1,0 +1,855 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+/*
+ * Windows.
+ *
+ * Page-table entries are PFN entries without struct page (VM_PFNMAP, VM_IO):
+ * nothing outside this module can take a reference to a page of a pool through
+ * a window, so that there are no pins to look for when an fbuf is locked, and
+ * no user of a page left when it goes. The price: what needs user pages, such
+ * as O_DIRECT from a window, fails with EFAULT.
+ *
+ * Invariants:
+ *  1. A writable entry of an fbuf exists only in the originator's window, and
+ *     only while its access state has ACCESS_RW or ACCESS_REVOKE.
+ *  2. Locking takes the entries away instead of making them read-only. What the
+ *     originator reads of a locked fbuf comes back by faults, as entries that
+ *     are read-only and clean: nothing in the core may upgrade those by itself
+ *     (it does that to dirty ones, on mprotect for instance). Every write fault
+ *     comes to this file.
+ *  3. An entry is inserted under the pool's map_sem, held for reading from the
+ *     check of the right on. A right is taken away in this order: mark it gone
+ *     under the lock that guards it, pass through map_sem (map_barrier), remove
+ *     the entries, flush. Only then does anybody rely on it.
+ *  4. A page is freed only after unmap_mapping_range() over it, which finds all
+ *     windows of the pool, because they share its address_space.
+ *  5. A domain knows its windows by address only. Who holds the mmap lock for
+ *     reading and finds the VMA there can use it and its window: munmap takes
+ *     the VMA out of the tree under the lock for writing, but may remove its
+ *     entries and call window_close() under the lock for reading. A window that
+ *     is on record without its VMA is therefore one whose entries may still be
+ *     there; window_lock() waits for that to end. A window does not split, move
+ *     or merge (may_split, mremap, VM_PFNMAP).
+ *
+ * Order: mmap_lock, map_sem, then one of the leaves pool->lock, domain->lock,
+ * channel->lock at a time.
+ */
+
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/mm_inline.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "aggregate.h"
+#include "channel.h"
+#include "domain.h"
+#include "map.h"
+#include "pool.h"
+
+/**
+ * struct fbufs_window - a pool in the address space of a domain
+ * @domain: with a reference
+ * @pool: with a reference
+ * @vma: the mapping
+ * @own: the domain is the originator
+ */
+struct fbufs_window {
+	struct fbufs_domain *domain;
+	struct fbufs_pool *pool;
+	struct vm_area_struct *vma;
+	bool own;
+};
+
+/* A run of pages of an fbuf, and how a domain may see them. */
+struct map_right {
+	struct fbuf *fbuf;
+	u32 page;		/* counted from the fbuf's first */
+	u32 npages;
+	bool write;
+};
+
+static void map_barrier(struct fbufs_pool *pool)
+{
+	down_write(&pool->map_sem);
+	up_write(&pool->map_sem);
+}
+
+static unsigned long window_address(const struct fbufs_window *window, u32 page)
+{
+	return window->vma->vm_start + ((unsigned long)page << PAGE_SHIFT);
+}
+
+static const struct vm_operations_struct window_ops;
+
+/* The window on record for a pool, or NULL while it is being unmapped. */
+static struct fbufs_window *window_at(struct fbufs_domain *domain, void *record)
+{
+	unsigned long address = xa_to_value(record) << PAGE_SHIFT;
+	struct vm_area_struct *vma = vma_lookup(domain->mm, address);
+	struct fbufs_window *window;
+
+	if (!vma || vma->vm_ops != &window_ops)
+		return NULL;
+	window = vma->vm_private_data;
+	return window->domain == domain && window->vma == vma ? window : NULL;
+}
+
+/*
+ * Find a domain's window of a pool and keep it: the address space, which may be
+ * another process's, stays, with its mmap lock held for reading, until
+ * window_unlock(). NULL when there is none, and with it no entry.
+ */
+static struct fbufs_window *window_lock(struct fbufs_domain *domain, u32 pool_id)
+{
+	struct mm_struct *mm = domain->mm;
+	struct fbufs_window *window;
+	void *record;
+
+	/* Without users an address space only goes away: nobody stores there. */
+	if (current->mm != mm && !mmget_not_zero(mm))
+		return NULL;
+	for (;;) {
+		mmap_read_lock(mm);
+		record = xa_load(&domain->windows, pool_id);
+		window = record ? window_at(domain, record) : NULL;
+		if (window && window->pool->id == pool_id)
+			return window;
+		mmap_read_unlock(mm);
+		if (!record)
+			break;
+		mmap_write_lock(mm);
+		mmap_write_unlock(mm);
+	}
+	if (current->mm != mm)
+		mmput_async(mm);
+	return NULL;
+}
+
+static void window_unlock(struct fbufs_window *window)
+{
+	/* Once unlocked, the window may go; the address space may be the caller's. */
+	struct mm_struct *mm = window->vma->vm_mm;
+
+	mmap_read_unlock(mm);
+	if (current->mm != mm)
+		mmput_async(mm);
+}
+
+/*
+ * Inserting
+ */
+
+struct map_insertion {
+	struct mm_struct *mm;
+	struct fbuf_cursor cursor;
+	pgprot_t prot;
+	bool write;
+	u32 set;
+};
+
+static int insert_one(pte_t *ptep, unsigned long address, void *data)
+{
+	struct map_insertion *insertion = data;
+	unsigned long pfn = fbuf_cursor_next(&insertion->cursor);
+	pte_t old = ptep_get(ptep), pte;
+
+	if (pte_present(old) && (!insertion->write || pte_write(old)))
+		return 0;
+	pte = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
+	if (insertion->write)
+		pte = pte_mkwrite_novma(pte_mkdirty(pte));
+	set_pte_at(insertion->mm, address, ptep, pte);
+	insertion->set++;
+	return 0;
+}
+
+/* Context: map_sem for reading, since the right was checked. */
+static int window_insert(struct fbufs_window *window, const struct map_right *right)
+{
+	struct map_insertion insertion = {
+		.mm = window->vma->vm_mm,
+		.prot = vm_get_page_prot(window->vma->vm_flags & ~VM_WRITE),
+		.write = right->write,
+	};
+	u32 first = fbuf_first(right->fbuf) + right->page;
+	int err;
+
+	lockdep_assert_held(&window->pool->map_sem);
+	fbuf_cursor_init(&insertion.cursor, right->fbuf, right->page);
+	err = apply_to_page_range(insertion.mm, window_address(window, first),
+				  (unsigned long)right->npages << PAGE_SHIFT,
+				  insert_one, &insertion);
+	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_SET, insertion.set);
+	return err;
+}
+
+/*
+ * Removing
+ */
+
+static void window_zap(struct fbufs_window *window, u32 page, u32 npages)
+{
+	zap_vma_ptes(window->vma, window_address(window, page),
+		     (unsigned long)npages << PAGE_SHIFT);
+	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_CLEARED, npages);
+	stats_count(&window->domain->counters, FBUFS_COUNT_TLB_FLUSHES, 1);
+}
+
+static int clear_one(pte_t *ptep, unsigned long address, void *data)
+{
+	struct mm_struct *mm = data;
+
+	ptep_get_and_clear(mm, address, ptep);
+	return 0;
+}
+
+/*
+ * Takes away many runs of pages of one window with one TLB flush. A single run,
+ * the usual case, is zapped as it is. Of several, each is cleared first and
+ * then zapped, which finds nothing to flush but tells the MMU notifiers; the
+ * flush of the whole address space at the end is what tlb_finish_mmu() does
+ * when it sees that somebody else changes entries and defers the flush.
+ */
+struct map_removal {
+	struct fbufs_window *window;
+	u32 first;
+	u32 end;
+	bool several;
+};
+
+static void removal_clear_run(struct map_removal *removal)
+{
+	struct fbufs_window *window = removal->window;
+	unsigned long address = window_address(window, removal->first);
+	unsigned long bytes = (unsigned long)(removal->end - removal->first) << PAGE_SHIFT;
+
+	apply_to_existing_page_range(window->vma->vm_mm, address, bytes,
+				     clear_one, window->vma->vm_mm);
+	zap_vma_ptes(window->vma, address, bytes);
+	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_CLEARED,
+		    removal->end - removal->first);
+}
+
+static void removal_add(struct map_removal *removal, u32 first, u32 npages)
+{
+	if (first >= removal->first && first + npages <= removal->end) {
+		return;
+	} else if (first == removal->end) {
+		removal->end += npages;
+	} else if (first + npages == removal->first) {
+		removal->first = first;
+	} else {
+		if (removal->end) {
+			removal_clear_run(removal);
+			removal->several = true;
+		}
+		removal->first = first;
+		removal->end = first + npages;
+	}
+}
+
+static void removal_finish(struct map_removal *removal)
+{
+	struct fbufs_window *window = removal->window;
+	struct mm_struct *mm;
+
+	if (!removal->end)
+		return;
+	if (!removal->several) {
+		window_zap(window, removal->first, removal->end - removal->first);
+		return;
+	}
+	mm = window->vma->vm_mm;
+	removal_clear_run(removal);
+	inc_tlb_flush_pending(mm);
+	zap_vma_ptes(window->vma, window_address(window, removal->first), PAGE_SIZE);
+	dec_tlb_flush_pending(mm);
+	stats_count(&window->domain->counters, FBUFS_COUNT_TLB_FLUSHES, 1);
+}
+
+/*
+ * Rights
+ */
+
+/* Whether a domain is a receiver of a channel. */
+static bool channel_reaches(struct fbufs_channel *channel, struct fbufs_domain *domain)
+{
+	bool reaches = false;
+	u64 left;
+
+	spin_lock(&channel->lock);
+	for (left = channel->present; left && !reaches; left &= left - 1)
+		reaches = channel->receivers[__ffs64(left)]->domain == domain;
+	spin_unlock(&channel->lock);
+	return reaches;
+}
+
+static bool is_cached(const struct fbufs_channel *channel)
+{
+	return channel && !(channel->flags & FBUFS_CHANNEL_UNCACHED);
+}
+
+/* Whether a receiver of the message may see all of an fbuf in it, held or not. */
+static bool is_cached_here(const struct fbufs_aggregate *aggregate, const struct fbuf *fbuf)
+{
+	return fbuf->home->channel == aggregate->channel && is_cached(aggregate->channel);
+}
+
+/* Whether all of it was inserted before, and stayed. */
+static bool is_shown(const struct fbufs_aggregate *aggregate, const struct fbuf *fbuf, u64 bit)
+{
+	return is_cached_here(aggregate, fbuf) && READ_ONCE(fbuf->mapped) & bit;
+}
+
+/* Whether a held message shows a page of an fbuf; then how much around it. */
+static bool hold_shows(struct fbufs_domain *domain, struct map_right *right)
+{
+	bool shows = false;
+	u32 i, j;
+
+	spin_lock(&domain->lock);
+	for (i = 0; i < domain->nholds && !shows; i++) {
+		struct fbufs_aggregate *aggregate = domain->holds[i].aggregate;
+
+		for (j = 0; aggregate && j < aggregate->nsegments && !shows; j++) {
+			struct fbufs_segment *segment = &aggregate->segments[j];
+			u32 first = segment->offset >> PAGE_SHIFT;
+			u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
+
+			shows = segment->fbuf == right->fbuf &&
+				right->page >= first && right->page <= last;
+			if (shows) {
+				right->page = first;
+				right->npages = last - first + 1;
+			}
+		}
+	}
+	spin_unlock(&domain->lock);
+	return shows;
+}
+
+/*
+ * What the window's domain may see of the fbuf at a page, now. Only @write is
+ * set before. When write access is found to be right, ACCESS_RW is on record.
+ * Context: map_sem for reading.
+ */
+static bool window_right(struct fbufs_window *window, u32 page, struct map_right *right)
+{
+	struct fbufs_pool *pool = window->pool;
+	struct fbufs_channel *channel = NULL;
+	bool may = false, cached = false;
+	struct fbuf *fbuf;
+
+	if (READ_ONCE(window->domain->dead))
+		return false;
+	spin_lock(&pool->lock);
+	fbuf = pool_find(pool, page);
+	if (!fbuf)
+		goto out_unlock;
+	right->fbuf = fbuf;
+	right->page = 0;
+	right->npages = fbuf_npages(fbuf);
+	if (window->own && right->write) {
+		may = access_originator_may_write(&fbuf->access);
+		if (may)
+			fbuf->access.flags |= ACCESS_RW;
+	} else if (window->own) {
+		may = access_originator_may_read(&fbuf->access);
+	} else if (!right->write && access_receiver_may_read(&fbuf->access)) {
+		channel = fbuf->home->channel;
+		cached = is_cached(channel);
+		if (cached)
+			channel_get(channel);
+	}
+out_unlock:
+	spin_unlock(&pool->lock);
+	if (window->own || !fbuf || right->write)
+		return may;
+	if (cached) {
+		may = channel_reaches(channel, window->domain);
+		channel_put(channel);
+	}
+	if (!may) {
+		right->page = page - fbuf_first(fbuf);
+		may = hold_shows(window->domain, right);
+	}
+	return may;
+}
+
+/*
+ * Operations on windows
+ */
+
+static vm_fault_t window_fault(struct vm_fault *vmf)
+{
+	struct fbufs_window *window = vmf->vma->vm_private_data;
+	u32 page = (vmf->address - vmf->vma->vm_start) >> PAGE_SHIFT;
+	struct map_right right = { .write = vmf->flags & FAULT_FLAG_WRITE };
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+
+	stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS, 1);
+	down_read(&window->pool->map_sem);
+	if (window_right(window, page, &right))
+		ret = window_insert(window, &right) ? VM_FAULT_OOM : VM_FAULT_NOPAGE;
+	up_read(&window->pool->map_sem);
+	if (ret == VM_FAULT_SIGBUS)
+		stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS_DENIED, 1);
+	return ret;
+}
+
+static void window_close(struct vm_area_struct *vma)
+{
+	struct fbufs_window *window = vma->vm_private_data;
+
+	/* A copy that mremap made and gives up again. */
+	if (window->vma != vma)
+		return;
+	xa_erase(&window->domain->windows, window->pool->id);
+	pool_put(window->pool);
+	domain_put(window->domain);
+	kfree(window);
+	stats_gauge(FBUFS_GAUGE_WINDOWS, -1);
+}
+
+static int window_may_split(struct vm_area_struct *vma, unsigned long address)
+{
+	return -EINVAL;
+}
+
+static int window_mremap(struct vm_area_struct *vma)
+{
+	return -EINVAL;
+}
+
+static int window_mprotect(struct vm_area_struct *vma, unsigned long start,
+			   unsigned long end, unsigned long newflags)
+{
+	return -EACCES;
+}
+
+/* A debugger reads what the owner of the window can read, and writes nothing. */
+static int window_access(struct vm_area_struct *vma, unsigned long address,
+			 void *buf, int len, int write)
+{
+	struct fbufs_window *window = vma->vm_private_data;
+	struct map_right right = { .write = false };
+	u32 page = (address - vma->vm_start) >> PAGE_SHIFT;
+	struct fbuf_cursor cursor;
+	int done = -EIO;
+
+	if (write)
+		return -EIO;
+	down_read(&window->pool->map_sem);
+	if (window_right(window, page, &right)) {
+		done = min_t(int, len, PAGE_SIZE - offset_in_page(address));
+		fbuf_cursor_init(&cursor, right.fbuf, page - fbuf_first(right.fbuf));
+		memcpy_from_page(buf, pfn_to_page(fbuf_cursor_next(&cursor)),
+				 offset_in_page(address), done);
+	}
+	up_read(&window->pool->map_sem);
+	return done;
+}
+
+static const struct vm_operations_struct window_ops = {
+	.close = window_close,
+	.may_split = window_may_split,
+	.mremap = window_mremap,
+	.mprotect = window_mprotect,
+	.fault = window_fault,
+	.pfn_mkwrite = window_fault,
+	.access = window_access,
+};
+
+/* Whether the domain holds an fbuf of the pool. */
+static bool hold_reaches(struct fbufs_domain *domain, struct fbufs_pool *pool)
+{
+	bool found = false;
+	u32 i, j;
+
+	spin_lock(&domain->lock);
+	for (i = 0; i < domain->nholds && !found; i++) {
+		struct fbufs_aggregate *aggregate = domain->holds[i].aggregate;
+
+		for (j = 0; aggregate && j < aggregate->nsegments && !found; j++)
+			found = fbuf_pool(aggregate->segments[j].fbuf) == pool;
+	}
+	spin_unlock(&domain->lock);
+	return found;
+}
+
+/* Whether a receiving end of the domain is on a channel from the pool. */
+static bool member_reaches(struct fbufs_domain *domain, struct fbufs_pool *pool)
+{
+	struct fbufs_member *member;
+	bool found = false;
+
+	spin_lock(&domain->lock);
+	list_for_each_entry(member, &domain->members, link) {
+		struct fbufs_end *end = container_of(member, struct fbufs_end, member);
+
+		if (!end->sending && READ_ONCE(end->channel->pool) == pool)
+			found = true;
+	}
+	spin_unlock(&domain->lock);
+	return found;
+}
+
+/**
+ * map_may_window - whether a domain may map a pool at all
+ * @domain: who
+ * @pool: which
+ *
+ * What it then sees in the window is decided page by page.
+ */
+bool map_may_window(struct fbufs_domain *domain, struct fbufs_pool *pool)
+{
+	return domain->pool == pool || hold_reaches(domain, pool) ||
+	       member_reaches(domain, pool);
+}
+
+static int window_check(struct fbufs_domain *domain, struct fbufs_pool *pool,
+			struct vm_area_struct *vma)
+{
+	unsigned long page = vma->vm_pgoff & ((1UL << (FBUFS_POOL_SHIFT - PAGE_SHIFT)) - 1);
+
+	if (!map_may_window(domain, pool))
+		return -ENOENT;
+	if (!(vma->vm_flags & VM_SHARED) || page || vma_pages(vma) != pool->span)
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EACCES;
+	if (domain->pool != pool && vma->vm_flags & VM_WRITE)
+		return -EACCES;
+	if (xa_load(&domain->windows, pool->id))
+		return -EEXIST;
+	return 0;
+}
+
+/**
+ * map_window - mmap() on a domain
+ * @domain: the caller's
+ * @vma: the new mapping
+ *
+ * Return: 0; -ENOENT when there is no such pool or the domain has nothing to do
+ * with it; -EINVAL when it is not the whole pool, shared; -EACCES for writing
+ * to another's pool and for executing; -EEXIST when it has this window.
+ */
+int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma)
+{
+	struct fbufs_pool *pool;
+	struct fbufs_window *window;
+	int err;
+
+	pool = pool_get_by_id(vma->vm_pgoff >> (FBUFS_POOL_SHIFT - PAGE_SHIFT));
+	if (!pool)
+		return -ENOENT;
+	err = window_check(domain, pool, vma);
+	if (err)
+		goto err_put_pool;
+
+	window = kzalloc(sizeof(*window), GFP_KERNEL_ACCOUNT);
+	if (!window) {
+		err = -ENOMEM;
+		goto err_put_pool;
+	}
+	err = xa_insert(&domain->windows, pool->id, xa_mk_value(vma->vm_start >> PAGE_SHIFT),
+			GFP_KERNEL_ACCOUNT);
+	if (err)
+		goto err_free_window;
+	window->domain = domain_get(domain);
+	window->pool = pool;
+	window->vma = vma;
+	window->own = domain->pool == pool;
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	vm_flags_clear(vma, VM_MAYEXEC | (window->own ? 0 : VM_MAYWRITE));
+	/* All windows of a pool, and only those, hang on the pool's own file. */
+	vma_set_file(vma, pool->file);
+	vma->vm_ops = &window_ops;
+	vma->vm_private_data = window;
+	stats_gauge(FBUFS_GAUGE_WINDOWS, 1);
+	return 0;
+
+err_free_window:
+	kfree(window);
+err_put_pool:
+	pool_put(pool);
+	return err;
+}
+
+/*
+ * What transfers ask for
+ */
+
+/**
+ * map_give - let the originator write fbufs that it allocated, without a fault each
+ * @domain: the caller's
+ * @fbufs: just allocated
+ * @n: how many
+ *
+ * Does nothing for those whose writable entries are still there, and without a
+ * window. Failure is no harm: a fault does the same later. May sleep.
+ */
+void map_give(struct fbufs_domain *domain, struct fbuf **fbufs, u32 n)
+{
+	struct fbufs_pool *pool = domain->pool;
+	struct fbufs_window *window = NULL;
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		struct map_right right = { .write = true };
+
+		/* Set only here and in faults, for fbufs that nobody else touches now. */
+		if (READ_ONCE(fbufs[i]->access.flags) & ACCESS_RW)
+			continue;
+		if (!window) {
+			window = window_lock(domain, pool->id);
+			if (!window)
+				return;
+			down_read(&pool->map_sem);
+		}
+		if (window->vma->vm_flags & VM_WRITE &&
+		    window_right(window, fbuf_first(fbufs[i]), &right))
+			window_insert(window, &right);
+	}
+	if (window) {
+		up_read(&pool->map_sem);
+		window_unlock(window);
+	}
+}
+
+/* Show one slice to its receiver. Context: map_sem for reading. */
+static void window_show(struct fbufs_window *window, struct fbufs_aggregate *aggregate,
+			struct fbufs_segment *segment, u64 bit)
+{
+	struct fbufs_pool *pool = window->pool;
+	struct fbuf *fbuf = segment->fbuf;
+	u32 first = segment->offset >> PAGE_SHIFT;
+	u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
+	struct map_right right = {
+		.fbuf = fbuf, .page = first, .npages = last - first + 1,
+	};
+
+	if (is_cached_here(aggregate, fbuf)) {
+		spin_lock(&pool->lock);
+		fbuf->mapped |= bit;
+		spin_unlock(&pool->lock);
+		right.page = 0;
+		right.npages = fbuf_npages(fbuf);
+	}
+	window_insert(window, &right);
+}
+
+/* Whether map_show() would have something to do for a message. */
+bool map_must_show(const struct fbufs_aggregate *aggregate, u32 index)
+{
+	u32 i;
+
+	for (i = 0; i < aggregate->nsegments; i++)
+		if (!is_shown(aggregate, aggregate->segments[i].fbuf, BIT_ULL(index)))
+			return true;
+	return false;
+}
+
+/**
+ * map_show - let a receiver read messages that it now holds, without a fault each
+ * @domain: the caller's
+ * @aggregates: the messages
+ * @n: how many
+ * @index: of the receiving end
+ *
+ * Pools that the domain has not mapped yet are left to faults. May sleep.
+ */
+void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
+	      u32 n, u32 index)
+{
+	u64 bit = BIT_ULL(index);
+	u32 i, j;
+
+	for (i = 0; i < n; i++) {
+		for (j = 0; j < aggregates[i]->nsegments; j++) {
+			struct fbufs_segment *segment = &aggregates[i]->segments[j];
+			struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
+			struct fbufs_window *window;
+
+			if (domain->pool == pool || is_shown(aggregates[i], segment->fbuf, bit))
+				continue;
+			window = window_lock(domain, pool->id);
+			if (!window)
+				continue;
+			down_read(&pool->map_sem);
+			if (!READ_ONCE(domain->dead))
+				window_show(window, aggregates[i], segment, bit);
+			up_read(&pool->map_sem);
+			window_unlock(window);
+		}
+	}
+}
+
+/**
+ * map_hide - take pages of a message from a domain that no longer holds it
+ * @domain: the caller's
+ * @aggregate: with MESSAGE_UNMAP; no longer in the table of held messages
+ *
+ * Leaves what it may see all the same, as a receiver of a cached channel. What
+ * another held message still shows comes back by a fault. May sleep.
+ */
+void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate)
+{
+	u32 i;
+
+	for (i = 0; i < aggregate->nsegments; i++) {
+		struct fbufs_segment *segment = &aggregate->segments[i];
+		struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
+		u32 first = segment->offset >> PAGE_SHIFT;
+		u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
+		struct fbufs_window *window;
+
+		if (domain->pool == pool || is_cached_here(aggregate, segment->fbuf))
+			continue;
+		map_barrier(pool);
+		window = window_lock(domain, pool->id);
+		if (!window)
+			continue;
+		window_zap(window, fbuf_first(segment->fbuf) + first, last - first + 1);
+		window_unlock(window);
+	}
+}
+
+/* Empty a domain's window of a pool: it has lost rights there. May sleep. */
+void map_hide_pool(struct fbufs_domain *domain, struct fbufs_pool *pool)
+{
+	struct fbufs_window *window;
+
+	if (domain->pool == pool)
+		return;
+	map_barrier(pool);
+	window = window_lock(domain, pool->id);
+	if (!window)
+		return;
+	window_zap(window, 0, pool->span);
+	window_unlock(window);
+}
+
+/* Empty all windows of a domain that has ended; its process may live on. */
+void map_hide_all(struct fbufs_domain *domain)
+{
+	struct fbufs_window *window;
+	unsigned long id;
+	void *record;
+
+	xa_for_each(&domain->windows, id, record) {
+		window = window_lock(domain, id);
+		if (!window)
+			continue;
+		map_barrier(window->pool);
+		window_zap(window, 0, window->pool->span);
+		window_unlock(window);
+	}
+}
+
+/* Begin to take rights from the originator of a pool. False: it has no window. */
+static bool revocation_begin(struct map_removal *removal, struct fbufs_pool *pool)
+{
+	struct fbufs_domain *owner;
+
+	spin_lock(&pool->lock);
+	owner = pool->owner;
+	if (owner)
+		domain_get(owner);
+	spin_unlock(&pool->lock);
+
+	/* Whatever was about to be inserted is inserted after this. */
+	map_barrier(pool);
+	*removal = (struct map_removal){ };
+	if (!owner)
+		return false;
+	removal->window = window_lock(owner, pool->id);
+	if (!removal->window)
+		domain_put(owner);
+	return removal->window;
+}
+
+static void revocation_end(struct map_removal *removal)
+{
+	struct fbufs_domain *owner = removal->window->domain;
+
+	removal_finish(removal);
+	window_unlock(removal->window);
+	domain_put(owner);
+}
+
+static bool fbuf_test_revoke(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	bool revoke;
+
+	spin_lock(&pool->lock);
+	revoke = fbuf->access.flags & ACCESS_REVOKE;
+	spin_unlock(&pool->lock);
+	return revoke;
+}
+
+static void fbuf_clear_revoke(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	spin_lock(&pool->lock);
+	fbuf->access.flags &= ~ACCESS_REVOKE;
+	spin_unlock(&pool->lock);
+}
+
+/**
+ * map_revoke - make the lock of fbufs true
+ * @aggregates: messages whose fbufs are locked, and of which the caller has a
+ *	reference, so that none goes home meanwhile
+ * @n: how many
+ *
+ * Takes the originators' writable entries of all fbufs marked ACCESS_REVOKE
+ * away, with one TLB flush for each originator that comes in a row. May sleep.
+ */
+void map_revoke(struct fbufs_aggregate **aggregates, u32 n)
+{
+	struct map_removal removal = { };
+	struct fbufs_pool *pool = NULL;
+	bool open = false;
+	u32 i, j;
+
+	for (i = 0; i < n; i++) {
+		for (j = 0; j < aggregates[i]->nsegments; j++) {
+			struct fbuf *fbuf = aggregates[i]->segments[j].fbuf;
+
+			if (!fbuf_test_revoke(fbuf_pool(fbuf), fbuf))
+				continue;
+			if (fbuf_pool(fbuf) != pool) {
+				if (open)
+					revocation_end(&removal);
+				pool = fbuf_pool(fbuf);
+				open = revocation_begin(&removal, pool);
+			}
+			if (open)
+				removal_add(&removal, fbuf_first(fbuf), fbuf_npages(fbuf));
+		}
+	}
+	if (open)
+		revocation_end(&removal);
+	for (i = 0; i < n; i++)
+		for (j = 0; j < aggregates[i]->nsegments; j++) {
+			struct fbuf *fbuf = aggregates[i]->segments[j].fbuf;
+
+			fbuf_clear_revoke(fbuf_pool(fbuf), fbuf);
+		}
+}
+
+/* Take an fbuf that is LEAVING out of every window. May sleep. */
+void map_unmap(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	loff_t bytes = (loff_t)fbuf_npages(fbuf) << PAGE_SHIFT;
+
+	map_barrier(pool);
+	unmap_mapping_range(pool->file->f_mapping, pool_position(pool, fbuf, 0), bytes, 1);
+	spin_lock(&pool->lock);
+	if (pool->owner) {
+		stats_count(&pool->owner->counters, FBUFS_COUNT_PTES_CLEARED, fbuf_npages(fbuf));
+		stats_count(&pool->owner->counters, FBUFS_COUNT_TLB_FLUSHES, 1);
+	}
+	spin_unlock(&pool->lock);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * Windows: where pools appear in address spaces. The only file that touches
+ * VMAs and page tables; its invariants are at the head of map.c.
+ */
+#ifndef FBUFS_MAP_H
+#define FBUFS_MAP_H
+
+#include <linux/types.h>
+
+struct fbuf;
+struct fbufs_aggregate;
+struct fbufs_channel;
+struct fbufs_domain;
+struct fbufs_pool;
+struct vm_area_struct;
+
+int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma);
+bool map_may_window(struct fbufs_domain *domain, struct fbufs_pool *pool);
+void map_give(struct fbufs_domain *domain, struct fbuf **fbufs, u32 n);
+void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
+	      u32 n, u32 index);
+bool map_must_show(const struct fbufs_aggregate *aggregate, u32 index);
+void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate);
+void map_hide_pool(struct fbufs_domain *domain, struct fbufs_pool *pool);
+void map_hide_all(struct fbufs_domain *domain);
+void map_revoke(struct fbufs_aggregate **aggregates, u32 n);
+void map_unmap(struct fbufs_pool *pool, struct fbuf *fbuf);
+
+#endif

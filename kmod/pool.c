@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "domain.h"
+#include "pool.h"
+#include "stats.h"
+
+#define HANDLE_SLOT_BITS 6
+#define HANDLE_EXTENT_BITS 18
+#define HANDLE_GEN_BITS 24
+#define HANDLE_GEN_MASK (BIT(HANDLE_GEN_BITS) - 1)
+#define HANDLE_POOL_SHIFT (HANDLE_SLOT_BITS + HANDLE_EXTENT_BITS + HANDLE_GEN_BITS)
+#define MAX_POOL_ID (BIT(64 - HANDLE_POOL_SHIFT) - 1)
+#define MAX_EXTENT_ID (BIT(HANDLE_EXTENT_BITS) - 1)
+
+/* An extent of small fbufs spans at most this, so that it soon is all used or all free. */
+#define EXTENT_PAGES (SZ_2M >> PAGE_SHIFT)
+
+/* Pools by id. Creation is serialised, so that a process gets only one. */
+static DEFINE_XARRAY_ALLOC1(pools);
+static DEFINE_MUTEX(pools_mutex);
+static u32 next_pool;
+
+static const struct file_operations pool_fops = {
+	.owner = THIS_MODULE,
+};
+
+/*
+ * Creation and end
+ */
+
+static int pool_publish(struct fbufs_pool *pool)
+{
+	struct fbufs_pool *other;
+	unsigned long index;
+	int err = 0;
+
+	mutex_lock(&pools_mutex);
+	xa_for_each(&pools, index, other) {
+		/* An owner only goes; seeing one that goes is as good as being earlier. */
+		if (other->mm == pool->mm && READ_ONCE(other->owner))
+			err = -EEXIST;
+	}
+	if (!err)
+		err = xa_alloc_cyclic(&pools, &pool->id, pool, XA_LIMIT(1, MAX_POOL_ID),
+				      &next_pool, GFP_KERNEL_ACCOUNT);
+	mutex_unlock(&pools_mutex);
+	if (err == -EBUSY)
+		return -ENOSPC;
+	return min(err, 0);
+}
+
+/**
+ * pool_create - make the pool of a process
+ * @owner: its domain
+ * @bytes: memory that it may use
+ *
+ * The address space is four times as large, so that fbufs of different lengths
+ * do not block each other's way; it costs nothing.
+ *
+ * Context: May sleep.
+ * Return: the pool with one reference, or -EINVAL, -ENOMEM, -EEXIST, -ENOSPC.
+ */
+struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes)
+{
+	struct fbufs_pool *pool;
+	int err;
+
+	if (!bytes || bytes > FBUFS_MAX_POOL)
+		return ERR_PTR(-EINVAL);
+	pool = kzalloc(sizeof(*pool), GFP_KERNEL_ACCOUNT);
+	if (!pool)
+		return ERR_PTR(-ENOMEM);
+
+	kref_init(&pool->ref);
+	spin_lock_init(&pool->lock);
+	init_rwsem(&pool->map_sem);
+	mutex_init(&pool->notice_mutex);
+	init_waitqueue_head(&pool->home);
+	INIT_LIST_HEAD(&pool->stocked);
+	xa_init_flags(&pool->extents, XA_FLAGS_ALLOC);
+	xa_init(&pool->sizes);
+	xa_init(&pool->unbound);
+	mt_init_flags(&pool->space, MT_FLAGS_ALLOC_RANGE);
+	pool->limit = DIV_ROUND_UP_ULL(bytes, PAGE_SIZE);
+	pool->span = max_t(u64, 4 * roundup_pow_of_two(pool->limit), EXTENT_PAGES);
+	pool->owner = owner;
+	pool->mm = owner->mm;
+	mmgrab(pool->mm);
+
+	pool->file = anon_inode_create_getfile("[fbufs-pool]", &pool_fops, pool, O_RDWR, NULL);
+	if (IS_ERR(pool->file)) {
+		err = PTR_ERR(pool->file);
+		goto err_drop_mm;
+	}
+	err = pool_publish(pool);
+	if (err)
+		goto err_put_file;
+	stats_gauge(FBUFS_GAUGE_POOLS, 1);
+	return pool;
+
+err_put_file:
+	fput(pool->file);
+err_drop_mm:
+	mmdrop(pool->mm);
+	kfree(pool);
+	return ERR_PTR(err);
+}
+
+static void pool_destroy(struct kref *ref)
+{
+	struct fbufs_pool *pool = container_of(ref, struct fbufs_pool, ref);
+	struct fbufs_size *size;
+	unsigned long index;
+
+	WARN_ON_ONCE(pool->pages || pool->sent || pool->leaving);
+	WARN_ON_ONCE(!xa_empty(&pool->extents));
+	xa_for_each(&pool->sizes, index, size)
+		kfree(size);
+	xa_destroy(&pool->sizes);
+	xa_destroy(&pool->extents);
+	mtree_destroy(&pool->space);
+	pool_classes_destroy(&pool->unbound);
+	kvfree(pool->notices);
+	fput(pool->file);
+	mmdrop(pool->mm);
+	kfree(pool);
+	stats_gauge(FBUFS_GAUGE_POOLS, -1);
+}
+
+void pool_put(struct fbufs_pool *pool)
+{
+	struct fbufs_pool *gone = NULL;
+
+	/* The index holds no reference: leave it in the same breath as the last one goes. */
+	xa_lock(&pools);
+	if (refcount_dec_and_test(&pool->ref.refcount)) {
+		__xa_erase(&pools, pool->id);
+		gone = pool;
+	}
+	xa_unlock(&pools);
+	if (gone)
+		pool_destroy(&gone->ref);
+}
+
+struct fbufs_pool *pool_get_by_id(u32 id)
+{
+	struct fbufs_pool *pool;
+
+	xa_lock(&pools);
+	pool = xa_load(&pools, id);
+	if (pool && !kref_get_unless_zero(&pool->ref))
+		pool = NULL;
+	xa_unlock(&pools);
+	return pool;
+}
+
+void pool_exit(void)
+{
+	WARN_ON_ONCE(!xa_empty(&pools));
+	xa_destroy(&pools);
+}
+
+/*
+ * Handles and addresses
+ */
+
+u64 pool_handle(const struct fbufs_pool *pool, const struct fbuf *fbuf)
+{
+	return (u64)pool->id << HANDLE_POOL_SHIFT |
+	       (u64)fbuf->gen << (HANDLE_SLOT_BITS + HANDLE_EXTENT_BITS) |
+	       fbuf_extent(fbuf)->id << HANDLE_SLOT_BITS | fbuf->slot;
+}
+
+/* An fbuf becomes the originator's, under a new handle. Context: under the pool's lock. */
+void pool_hand_out(struct fbuf *fbuf)
+{
+	access_alloc(&fbuf->access);
+	fbuf->gen = (fbuf->gen + 1) & HANDLE_GEN_MASK;
+}
+
+/**
+ * pool_lookup - the fbuf of a handle
+ * @pool: where it should be
+ * @handle: from anywhere
+ *
+ * Context: under the pool's lock.
+ * Return: the fbuf, or NULL when the handle is of another pool, of no fbuf, or
+ * of an earlier allocation.
+ */
+struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
+{
+	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
+	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
+	struct fbufs_extent *extent = pool->recent;
+	struct fbuf *fbuf;
+
+	lockdep_assert_held(&pool->lock);
+	if (handle >> HANDLE_POOL_SHIFT != pool->id)
+		return NULL;
+	if (!extent || extent->id != id) {
+		extent = xa_load(&pool->extents, id);
+		if (!extent)
+			return NULL;
+		pool->recent = extent;
+	}
+	if (slot >= extent->nslots)
+		return NULL;
+	fbuf = &extent->fbufs[slot];
+	if (fbuf->access.state == FBUFS_STATE_EMPTY || pool_handle(pool, fbuf) != handle)
+		return NULL;
+	return fbuf;
+}
+
+/* The fbuf at a page of the pool, or NULL. Context: under the pool's lock. */
+struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
+{
+	struct fbufs_extent *extent;
+
+	lockdep_assert_held(&pool->lock);
+	extent = mtree_load(&pool->space, page);
+	return extent ? &extent->fbufs[(page - extent->first) / extent->npages] : NULL;
+}
+
+/*
+ * Free lists
+ */
+
+/**
+ * pool_class - find or make a free list
+ * @pool: whose fbufs
+ * @classes: the channel's, or the pool's @unbound
+ * @channel: whose, or NULL
+ * @npages: pages of each fbuf
+ *
+ * Context: May sleep.
+ * Return: the free list, which lives as long as @classes, or NULL without memory.
+ */
+struct fbufs_class *pool_class(struct fbufs_pool *pool, struct xarray *classes,
+			       struct fbufs_channel *channel, u32 npages)
+{
+	struct fbufs_class *class = xa_load(classes, npages), *other;
+
+	if (class)
+		return class;
+	class = kzalloc(sizeof(*class), GFP_KERNEL_ACCOUNT);
+	if (!class)
+		return NULL;
+	class->pool = pool;
+	class->channel = channel;
+	class->npages = npages;
+	INIT_LIST_HEAD(&class->link);
+	other = xa_cmpxchg(classes, npages, NULL, class, GFP_KERNEL_ACCOUNT);
+	if (other) {
+		kfree(class);
+		class = xa_is_err(other) ? NULL : other;
+	}
+	return class;
+}
+
+void pool_classes_destroy(struct xarray *classes)
+{
+	struct fbufs_class *class;
+	unsigned long index;
+
+	xa_for_each(classes, index, class) {
+		WARN_ON_ONCE(class->head);
+		kfree(class);
+	}
+	xa_destroy(classes);
+}
+
+/* Context: under the pool's lock. */
+void pool_push(struct fbuf *fbuf)
+{
+	struct fbufs_class *class = fbuf->home;
+
+	fbuf->next = class->head;
+	class->head = fbuf;
+	if (!class->count++)
+		list_add(&class->link, &class->pool->stocked);
+}
+
+/* Context: under the pool's lock. */
+struct fbuf *pool_pop(struct fbufs_class *class)
+{
+	struct fbuf *fbuf = class->head;
+
+	if (!fbuf)
+		return NULL;
+	class->head = fbuf->next;
+	fbuf->next = NULL;
+	if (!--class->count)
+		list_del_init(&class->link);
+	return fbuf;
+}
+
+/* Allocate up to @n fbufs from a free list. Returns how many there were. */
+u32 pool_take(struct fbufs_class *class, struct fbuf **fbufs, u32 n)
+{
+	struct fbufs_pool *pool = class->pool;
+	u32 i;
+
+	spin_lock(&pool->lock);
+	for (i = 0; i < n && !pool->orphan; i++) {
+		fbufs[i] = pool_pop(class);
+		if (!fbufs[i])
+			break;
+		pool_hand_out(fbufs[i]);
+	}
+	spin_unlock(&pool->lock);
+	return i;
+}
+
+/* Any free fbuf of the pool, now LEAVING; or NULL. Context: under the pool's lock. */
+struct fbuf *pool_victim(struct fbufs_pool *pool)
+{
+	struct fbufs_class *class;
+	struct fbuf *fbuf;
+
+	lockdep_assert_held(&pool->lock);
+	class = list_first_entry_or_null(&pool->stocked, struct fbufs_class, link);
+	if (!class)
+		return NULL;
+	fbuf = pool_pop(class);
+	access_leave(&fbuf->access);
+	return fbuf;
+}
+
+/* It is to lose its pages at the next pool_reap(). Context: under the pool's lock. */
+void pool_leave(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	lockdep_assert_held(&pool->lock);
+	access_leave(&fbuf->access);
+	fbuf->next = pool->leaving;
+	pool->leaving = fbuf;
+}
+
+/* Wake those who found the pool full. */
+void pool_came_home(struct fbufs_pool *pool)
+{
+	if (READ_ONCE(pool->starved)) {
+		WRITE_ONCE(pool->starved, false);
+		wake_up_all(&pool->home);
+	}
+}
+
+/*
+ * Memory and address space
+ */
+
+/* Reserve memory within the pool's limit. */
+int pool_charge(struct fbufs_pool *pool, u32 npages)
+{
+	int err = 0;
+
+	spin_lock(&pool->lock);
+	if (npages > pool->limit - pool->pages)
+		err = -ENOBUFS;
+	else
+		pool->pages += npages;
+	spin_unlock(&pool->lock);
+	return err;
+}
+
+void pool_uncharge(struct fbufs_pool *pool, u32 npages)
+{
+	spin_lock(&pool->lock);
+	pool->pages -= npages;
+	spin_unlock(&pool->lock);
+}
+
+static struct fbufs_size *pool_size(struct fbufs_pool *pool, u32 npages)
+{
+	struct fbufs_size *size = xa_load(&pool->sizes, npages), *other;
+
+	if (size)
+		return size;
+	size = kzalloc(sizeof(*size), GFP_KERNEL_ACCOUNT);
+	if (!size)
+		return NULL;
+	INIT_LIST_HEAD(&size->room);
+	other = xa_cmpxchg(&pool->sizes, npages, NULL, size, GFP_KERNEL_ACCOUNT);
+	if (other) {
+		kfree(size);
+		size = xa_is_err(other) ? NULL : other;
+	}
+	return size;
+}
+
+static size_t extent_bytes(u32 nslots)
+{
+	return struct_size_t(struct fbufs_extent, fbufs, nslots);
+}
+
+static struct fbufs_extent *extent_create(struct fbufs_pool *pool, u32 npages)
+{
+	u32 nslots = clamp_t(u32, EXTENT_PAGES / npages, 1, EXTENT_SLOTS), i;
+	struct fbufs_extent *extent;
+	unsigned long first;
+	int err;
+
+	extent = kvzalloc(extent_bytes(nslots), GFP_KERNEL_ACCOUNT);
+	if (!extent)
+		return ERR_PTR(-ENOMEM);
+	extent->pool = pool;
+	extent->npages = npages;
+	extent->nslots = nslots;
+	INIT_LIST_HEAD(&extent->room);
+	for (i = 0; i < nslots; i++) {
+		extent->fbufs[i].slot = i;
+		extent->fbufs[i].gen = pool->gen;
+	}
+
+	err = xa_alloc_cyclic(&pool->extents, &extent->id, NULL, XA_LIMIT(0, MAX_EXTENT_ID),
+			      &pool->next_extent, GFP_KERNEL_ACCOUNT);
+	if (err < 0)
+		goto err_free;
+	/* Where an address leads to an extent, its id must be known. */
+	err = mtree_alloc_range(&pool->space, &first, extent, nslots * npages,
+				0, pool->span - 1, GFP_KERNEL);
+	if (err)
+		goto err_erase_id;
+	extent->first = first;
+	xa_store(&pool->extents, extent->id, extent, GFP_KERNEL);
+	stats_gauge(FBUFS_GAUGE_METADATA, extent_bytes(nslots));
+	return extent;
+
+err_erase_id:
+	xa_erase(&pool->extents, extent->id);
+err_free:
+	kvfree(extent);
+	return ERR_PTR(err == -EBUSY ? -ENOBUFS : err);
+}
+
+static void extent_destroy(struct fbufs_extent *extent)
+{
+	struct fbufs_pool *pool = extent->pool;
+
+	mtree_erase(&pool->space, extent->first);
+	xa_erase(&pool->extents, extent->id);
+	/* Who found it before that looks at it under the lock. */
+	spin_lock(&pool->lock);
+	if (pool->recent == extent)
+		pool->recent = NULL;
+	/* Its handles must not fit the next extent with its id. */
+	pool->gen = (pool->gen + HANDLE_GEN_MASK / 64) & HANDLE_GEN_MASK;
+	spin_unlock(&pool->lock);
+	stats_gauge(FBUFS_GAUGE_METADATA, -(s64)extent_bytes(extent->nslots));
+	kvfree(extent);
+}
+
+/**
+ * pool_slot_get - a place for an fbuf in the pool's address space
+ * @pool: the pool
+ * @npages: pages of the fbuf
+ *
+ * Context: May sleep.
+ * Return: an EMPTY fbuf, or -ENOMEM, or -ENOBUFS without address space.
+ */
+struct fbuf *pool_slot_get(struct fbufs_pool *pool, u32 npages)
+{
+	struct fbufs_size *size = pool_size(pool, npages);
+	struct fbufs_extent *extent, *fresh = NULL;
+	u32 slot;
+
+	if (!size)
+		return ERR_PTR(-ENOMEM);
+	if (list_empty_careful(&size->room)) {
+		fresh = extent_create(pool, npages);
+		if (IS_ERR(fresh))
+			return ERR_CAST(fresh);
+		fresh->size = size;
+	}
+	spin_lock(&pool->lock);
+	if (fresh)
+		list_add(&fresh->room, &size->room);
+	extent = list_first_entry_or_null(&size->room, struct fbufs_extent, room);
+	if (!extent) {
+		spin_unlock(&pool->lock);
+		return pool_slot_get(pool, npages);
+	}
+	slot = ffz(extent->used);
+	extent->used |= BIT_ULL(slot);
+	if (hweight64(extent->used) == extent->nslots)
+		list_del_init(&extent->room);
+	spin_unlock(&pool->lock);
+	return &extent->fbufs[slot];
+}
+
+/* Gives the place of an EMPTY fbuf back. Context: May sleep. */
+void pool_slot_put(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	struct fbufs_extent *extent = fbuf_extent(fbuf);
+	bool unused;
+
+	spin_lock(&pool->lock);
+	if (list_empty(&extent->room))
+		list_add(&extent->room, &extent->size->room);
+	extent->used &= ~BIT_ULL(fbuf->slot);
+	unused = !extent->used;
+	if (unused)
+		list_del_init(&extent->room);
+	spin_unlock(&pool->lock);
+	if (unused)
+		extent_destroy(extent);
+}
+
+/*
+ * Notices
+ */
+
+/* Keep room for @n notices, so that none is ever lost. Context: May sleep. */
+int pool_promise_notices(struct fbufs_pool *pool, u32 n)
+{
+	u32 room, used, i, size = 0;
+	u64 *notices = NULL, *old;
+
+	for (;;) {
+		spin_lock(&pool->lock);
+		used = pool->notice_tail - pool->notice_head;
+		room = pool->notices ? pool->notice_mask + 1 : 0;
+		if (used + pool->notice_promised + n <= room) {
+			pool->notice_promised += n;
+			spin_unlock(&pool->lock);
+			kvfree(notices);
+			return 0;
+		}
+		if (notices && size >= used + pool->notice_promised + n)
+			break;
+		size = roundup_pow_of_two(used + pool->notice_promised + n + 64);
+		spin_unlock(&pool->lock);
+		kvfree(notices);
+		notices = kvmalloc_array(size, sizeof(*notices), GFP_KERNEL_ACCOUNT);
+		if (!notices)
+			return -ENOMEM;
+	}
+	for (i = 0; i < used; i++)
+		notices[i] = pool->notices[(pool->notice_head + i) & pool->notice_mask];
+	old = pool->notices;
+	pool->notices = notices;
+	pool->notice_mask = size - 1;
+	pool->notice_head = 0;
+	pool->notice_tail = used;
+	pool->notice_promised += n;
+	spin_unlock(&pool->lock);
+	kvfree(old);
+	return 0;
+}
+
+void pool_unpromise_notices(struct fbufs_pool *pool, u32 n)
+{
+	spin_lock(&pool->lock);
+	pool->notice_promised -= n;
+	spin_unlock(&pool->lock);
+}
+
+/* An fbuf whose notice was promised came home. Context: under the pool's lock. */
+void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	lockdep_assert_held(&pool->lock);
+	pool->notice_promised--;
+	pool->notices[pool->notice_tail++ & pool->notice_mask] = pool_handle(pool, fbuf);
+}
+
+/* Copy up to @n notices, oldest first; pool_drop_notices() then removes them. */
+u32 pool_peek_notices(struct fbufs_pool *pool, u64 *handles, u32 n)
+{
+	u32 i;
+
+	spin_lock(&pool->lock);
+	n = min(n, pool->notice_tail - pool->notice_head);
+	for (i = 0; i < n; i++)
+		handles[i] = pool->notices[(pool->notice_head + i) & pool->notice_mask];
+	spin_unlock(&pool->lock);
+	return n;
+}
+
+void pool_drop_notices(struct fbufs_pool *pool, u32 n)
+{
+	spin_lock(&pool->lock);
+	pool->notice_head += n;
+	spin_unlock(&pool->lock);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * A pool: the fbufs of one process, their address space and their free lists.
+ *
+ * Locks. @lock guards every fbuf of the pool, extents, free lists, counts and
+ * notices; it is a leaf. @map_sem orders mappings against rights: who inserts
+ * page-table entries of this pool holds it for reading from the check of the
+ * right to the insertion; who takes a right away first marks that under @lock
+ * (or the lock of what gives the right), then passes through @map_sem for
+ * writing, then removes the entries. So no entry can appear after its right is
+ * gone. The order of locks is in Documentation/driver-api/locking.rst.
+ */
+#ifndef FBUFS_POOL_H
+#define FBUFS_POOL_H
+
+#include <linux/kref.h>
+#include <linux/maple_tree.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include "fbuf.h"
+
+struct fbufs_channel;
+struct fbufs_domain;
+struct mm_struct;
+
+/**
+ * struct fbufs_class - a free list: fbufs of one length of one channel
+ * @pool: whose fbufs
+ * @channel: whose; NULL for fbufs that were never sent
+ * @npages: pages of each
+ * @count: fbufs on the list
+ * @head: last in, first out
+ * @link: in the pool's @stocked while there are any
+ */
+struct fbufs_class {
+	struct fbufs_pool *pool;
+	struct fbufs_channel *channel;
+	u32 npages;
+	u32 count;
+	struct fbuf *head;
+	struct list_head link;
+};
+
+/* Extents of one fbuf length that have room. */
+struct fbufs_size {
+	struct list_head room;
+};
+
+/**
+ * struct fbufs_pool - see the head of this file
+ * @ref: the owner, windows, channels, and one while any fbuf is sent
+ * @id: number, also of its place among the device's offsets
+ * @span: pages of address space
+ * @limit: pages of memory it may use
+ * @file: carries the address_space in which all windows of the pool are
+ * @mm: of the process; grabbed, not in use
+ * @lock: see above
+ * @map_sem: see above
+ * @owner: the domain, or NULL when it has ended
+ * @orphan: the domain has ended: fbufs leave instead of going home
+ * @starved: somebody found the pool full since an fbuf last came home
+ * @pages: pages of memory in use
+ * @sent: fbufs that are SENT
+ * @recent: the extent that was last looked up
+ * @leaving: fbufs that are LEAVING and wait for pool_reap()
+ * @stocked: free lists with something on them
+ * @notice_mutex: serialises who reads notices; user memory is written under it
+ * @notices: ring of handles; @notice_head to @notice_tail, room for
+ *	@notice_promised more is kept
+ * @home: waits for an fbuf to come home
+ * @extents: by id
+ * @next_extent: where to look for the next id
+ * @gen: first generation of the next extent
+ * @space: extents by page
+ * @sizes: struct fbufs_size by pages
+ * @unbound: classes of fbufs without a channel, by pages
+ */
+struct fbufs_pool {
+	struct kref ref;
+	u32 id;
+	u32 span;
+	u32 limit;
+	struct file *file;
+	struct mm_struct *mm;
+
+	spinlock_t lock;
+	struct rw_semaphore map_sem;
+	struct fbufs_domain *owner;
+	bool orphan;
+	bool starved;
+	u32 pages;
+	u32 sent;
+	struct fbufs_extent *recent;
+	struct fbuf *leaving;
+	struct list_head stocked;
+
+	struct mutex notice_mutex;
+	u64 *notices;
+	u32 notice_mask;
+	u32 notice_head;
+	u32 notice_tail;
+	u32 notice_promised;
+
+	wait_queue_head_t home;
+
+	struct xarray extents;
+	u32 next_extent;
+	u32 gen;
+	struct maple_tree space;
+	struct xarray sizes;
+	struct xarray unbound;
+};
+
+struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes);
+struct fbufs_pool *pool_get_by_id(u32 id);
+void pool_put(struct fbufs_pool *pool);
+void pool_exit(void);
+
+static inline struct fbufs_pool *pool_get(struct fbufs_pool *pool)
+{
+	kref_get(&pool->ref);
+	return pool;
+}
+
+static inline loff_t pool_offset(const struct fbufs_pool *pool)
+{
+	return (loff_t)pool->id << FBUFS_POOL_SHIFT;
+}
+
+/* Offset of a byte of an fbuf among the device's offsets. */
+static inline u64 pool_position(const struct fbufs_pool *pool,
+				const struct fbuf *fbuf, u32 offset)
+{
+	return pool_offset(pool) + ((u64)fbuf_first(fbuf) << PAGE_SHIFT) + offset;
+}
+
+u64 pool_handle(const struct fbufs_pool *pool, const struct fbuf *fbuf);
+struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle);
+struct fbuf *pool_find(struct fbufs_pool *pool, u32 page);
+
+struct fbufs_class *pool_class(struct fbufs_pool *pool, struct xarray *classes,
+			       struct fbufs_channel *channel, u32 npages);
+void pool_classes_destroy(struct xarray *classes);
+
+void pool_hand_out(struct fbuf *fbuf);
+u32 pool_take(struct fbufs_class *class, struct fbuf **fbufs, u32 n);
+void pool_push(struct fbuf *fbuf);
+struct fbuf *pool_pop(struct fbufs_class *class);
+struct fbuf *pool_victim(struct fbufs_pool *pool);
+void pool_leave(struct fbufs_pool *pool, struct fbuf *fbuf);
+void pool_came_home(struct fbufs_pool *pool);
+
+int pool_charge(struct fbufs_pool *pool, u32 npages);
+void pool_uncharge(struct fbufs_pool *pool, u32 npages);
+struct fbuf *pool_slot_get(struct fbufs_pool *pool, u32 npages);
+void pool_slot_put(struct fbufs_pool *pool, struct fbuf *fbuf);
+
+int pool_promise_notices(struct fbufs_pool *pool, u32 n);
+void pool_unpromise_notices(struct fbufs_pool *pool, u32 n);
+void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf);
+u32 pool_peek_notices(struct fbufs_pool *pool, u64 *handles, u32 n);
+void pool_drop_notices(struct fbufs_pool *pool, u32 n);
+
+#endif

@@ -1,0 +1,653 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+
+#include <linux/sched/signal.h>
+
+#include "account.h"
+#include "aggregate.h"
+#include "channel.h"
+#include "domain.h"
+#include "map.h"
+#include "pool.h"
+#include "transfer.h"
+
+/* Messages that a channel keeps for re-use. */
+#define SPARE_MESSAGES 128
+
+static void pool_count(struct fbufs_pool *pool, enum fbufs_counter which, u64 n)
+{
+	lockdep_assert_held(&pool->lock);
+	if (pool->owner)
+		stats_count(&pool->owner->counters, which, n);
+}
+
+/*
+ * Allocation
+ */
+
+/* An fbuf that is LEAVING loses its pages and its place. May sleep. */
+static void fbuf_evict(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	u32 npages = fbuf_npages(fbuf);
+	struct fbufs_channel *channel;
+
+	map_unmap(pool, fbuf);
+	/* No window shows its pages any more, and none can: they may go. */
+	fbuf_pages_free(fbuf);
+	spin_lock(&pool->lock);
+	channel = fbuf->home->channel;
+	fbuf->home = NULL;
+	fbuf->mapped = 0;
+	fbuf->next = NULL;
+	access_gone(&fbuf->access);
+	pool->pages -= npages;
+	pool_count(pool, FBUFS_COUNT_PAGES_FREED, npages);
+	spin_unlock(&pool->lock);
+	pool_slot_put(pool, fbuf);
+	account_uncharge(npages);
+	stats_gauge(FBUFS_GAUGE_FBUFS, -1);
+	if (channel)
+		channel_put(channel);
+}
+
+/* Evict whatever is LEAVING. May sleep. */
+static void pool_reap(struct fbufs_pool *pool)
+{
+	struct fbuf *fbuf;
+
+	for (;;) {
+		spin_lock(&pool->lock);
+		fbuf = pool->leaving;
+		if (fbuf)
+			pool->leaving = fbuf->next;
+		spin_unlock(&pool->lock);
+		if (!fbuf)
+			return;
+		fbuf_evict(pool, fbuf);
+	}
+}
+
+/* Room for one more fbuf in the pool, by evicting free ones of other lists if need be. */
+static int pool_make_room(struct fbufs_pool *pool, u32 npages)
+{
+	struct fbuf *victim;
+
+	if (npages > pool->limit)
+		return -ENOBUFS;
+	while (pool_charge(pool, npages)) {
+		int err = 0;
+
+		spin_lock(&pool->lock);
+		victim = pool_victim(pool);
+		if (!victim) {
+			/* Whoever sends one home from here on will see this and wake us. */
+			pool->starved = true;
+			err = pool->sent ? -EAGAIN : -ENOBUFS;
+		}
+		spin_unlock(&pool->lock);
+		if (err)
+			return err;
+		fbuf_evict(pool, victim);
+	}
+	return 0;
+}
+
+/* A new fbuf with fresh, zeroed pages, OWNED. May sleep. */
+static struct fbuf *pool_grow(struct fbufs_class *class)
+{
+	struct fbufs_pool *pool = class->pool;
+	u32 npages = class->npages;
+	struct fbuf *fbuf;
+	int err;
+
+	err = pool_make_room(pool, npages);
+	if (err)
+		return ERR_PTR(err);
+	err = account_charge(npages);
+	if (err)
+		goto err_uncharge_pool;
+	fbuf = pool_slot_get(pool, npages);
+	if (IS_ERR(fbuf)) {
+		err = PTR_ERR(fbuf);
+		goto err_uncharge;
+	}
+	err = fbuf_pages_alloc(fbuf);
+	if (err)
+		goto err_put_slot;
+
+	spin_lock(&pool->lock);
+	if (pool->orphan) {
+		spin_unlock(&pool->lock);
+		err = -ENODEV;
+		goto err_free_pages;
+	}
+	if (class->channel)
+		channel_get(class->channel);
+	fbuf->home = class;
+	pool_hand_out(fbuf);
+	pool_count(pool, FBUFS_COUNT_PAGES_ALLOCATED, npages);
+	spin_unlock(&pool->lock);
+	stats_gauge(FBUFS_GAUGE_FBUFS, 1);
+	return fbuf;
+
+err_free_pages:
+	fbuf_pages_free(fbuf);
+err_put_slot:
+	pool_slot_put(pool, fbuf);
+err_uncharge:
+	account_uncharge(npages);
+err_uncharge_pool:
+	pool_uncharge(pool, npages);
+	return ERR_PTR(err);
+}
+
+/**
+ * transfer_alloc - allocate fbufs for the calling process
+ * @domain: its domain, with a pool
+ * @class: of its pool: what is on this free list is taken first
+ * @fbufs: where to put them
+ * @n: how many
+ *
+ * Return: how many, at least 1; or -EAGAIN when the pool is full and fbufs will
+ * come home, -ENOBUFS when it is full and none will, -ENOMEM, -ENODEV. May sleep.
+ */
+int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
+		   struct fbuf **fbufs, u32 n)
+{
+	u32 done = pool_take(class, fbufs, n), i;
+	int err = 0;
+
+	/* What was never sent carries only what its own process left in it. */
+	for (i = 0; i < done && !class->channel; i++)
+		fbuf_pages_zero(fbufs[i]);
+	while (done < n) {
+		struct fbuf *fbuf = pool_grow(class);
+
+		if (IS_ERR(fbuf)) {
+			err = PTR_ERR(fbuf);
+			break;
+		}
+		fbufs[done++] = fbuf;
+		if (fatal_signal_pending(current))
+			break;
+	}
+	map_give(domain, fbufs, done);
+	stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
+	return done ? done : err;
+}
+
+static bool class_is_closed(const struct fbufs_class *class)
+{
+	return class->channel && class->channel->closed;
+}
+
+/* A FREE fbuf goes on its list, or leaves. Context: under the pool's lock. */
+static void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	fbuf->next = NULL;
+	if (pool->orphan || class_is_closed(fbuf->home))
+		pool_leave(pool, fbuf);
+	else
+		pool_push(fbuf);
+}
+
+/* Returns 0, -ENOENT, -EBUSY. */
+int transfer_free(struct fbufs_domain *domain, u64 handle)
+{
+	struct fbufs_pool *pool = domain->pool;
+	struct fbuf *fbuf;
+	int err = -ENOENT;
+	bool reap;
+
+	spin_lock(&pool->lock);
+	fbuf = pool_lookup(pool, handle);
+	if (fbuf)
+		err = access_free(&fbuf->access);
+	if (!err)
+		fbuf_settle(pool, fbuf);
+	reap = pool->leaving;
+	spin_unlock(&pool->lock);
+	if (reap)
+		pool_reap(pool);
+	if (!err)
+		pool_came_home(pool);
+	return err;
+}
+
+/*
+ * Going home
+ */
+
+/* The last slice of an fbuf is gone. Context: under the pool's lock. */
+static void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	if (access_home(&fbuf->access))
+		pool_notice(pool, fbuf);
+	pool->sent--;
+	fbuf_settle(pool, fbuf);
+}
+
+/*
+ * A slice is given up. Context: under the pool's lock. An fbuf that is still
+ * SENDING goes back to its originator.
+ */
+static void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
+{
+	if (--fbuf->refs)
+		return;
+	if (fbuf->access.state == FBUFS_STATE_SENT) {
+		fbuf_go_home(pool, fbuf);
+		return;
+	}
+	access_undo_send(&fbuf->access);
+	fbuf->next = NULL;
+	if (pool->orphan)
+		pool_leave(pool, fbuf);
+}
+
+static void segments_put(struct fbufs_aggregate *aggregate)
+{
+	u32 i = 0;
+
+	while (i < aggregate->nsegments) {
+		struct fbufs_pool *pool = fbuf_pool(aggregate->segments[i].fbuf);
+		u32 notices, sent;
+		bool reap, wake, last;
+
+		spin_lock(&pool->lock);
+		notices = pool->notice_tail;
+		sent = pool->sent;
+		do {
+			segment_put(pool, aggregate->segments[i].fbuf);
+			i++;
+		} while (i < aggregate->nsegments &&
+			 fbuf_pool(aggregate->segments[i].fbuf) == pool);
+		reap = pool->leaving;
+		wake = notices != pool->notice_tail || (pool->starved && sent != pool->sent);
+		last = sent && !pool->sent;
+		/* Without the reference of what was sent, the pool could go at once. */
+		if ((reap || wake) && !last)
+			pool_get(pool);
+		if (wake)
+			pool->starved = false;
+		spin_unlock(&pool->lock);
+		if (wake)
+			wake_up_all(&pool->home);
+		if (reap)
+			pool_reap(pool);
+		if (reap || wake || last)
+			pool_put(pool);
+	}
+}
+
+/* The message is nobody's: keep it for its channel, or free it. */
+static void aggregate_retire(struct fbufs_aggregate *aggregate)
+{
+	struct fbufs_channel *channel = aggregate->channel;
+	bool keep = false;
+
+	if (aggregate->nsegments <= MESSAGE_INLINE) {
+		spin_lock(&channel->lock);
+		keep = channel->nspare < SPARE_MESSAGES && !channel->closed;
+		if (keep) {
+			aggregate->next = channel->spare;
+			channel->spare = aggregate;
+			channel->nspare++;
+		}
+		spin_unlock(&channel->lock);
+	}
+	if (!keep)
+		aggregate_free(aggregate);
+	channel_put(channel);
+}
+
+/**
+ * transfer_drop - give up a reference to a message
+ * @aggregate: the message; with the last reference its fbufs go home
+ *
+ * Context: May sleep.
+ */
+void transfer_drop(struct fbufs_aggregate *aggregate)
+{
+	if (!refcount_dec_and_test(&aggregate->refs))
+		return;
+	segments_put(aggregate);
+	aggregate_retire(aggregate);
+}
+
+/* Returns 0 or -ENOENT. May sleep. */
+int transfer_release(struct fbufs_domain *domain, u64 handle)
+{
+	struct fbufs_aggregate *aggregate = domain_take_hold(domain, handle);
+
+	if (!aggregate)
+		return -ENOENT;
+	if (aggregate->flags & MESSAGE_UNMAP)
+		map_hide(domain, aggregate);
+	transfer_drop(aggregate);
+	return 0;
+}
+
+/*
+ * Sending
+ */
+
+/* Where an fbuf of this length is at home on a channel; made if need be. May sleep. */
+static struct fbufs_class *channel_class(struct fbufs_channel *channel,
+					 struct fbufs_pool *pool, u32 npages)
+{
+	return pool_class(pool, &channel->classes, channel, npages);
+}
+
+/* Take an fbuf of the caller's for the message. Context: under the pool's lock. */
+static int fbuf_take(struct fbufs_channel *channel, struct fbuf *fbuf,
+		     const struct fbufs_slice *slice)
+{
+	int err;
+
+	if ((u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
+		return -ERANGE;
+	if (fbuf->access.state != FBUFS_STATE_OWNED && fbuf->access.state != FBUFS_STATE_SENDING)
+		return -EACCES;
+	if (fbuf->home->channel && fbuf->home->channel != channel)
+		return -EXDEV;
+	err = access_send(&fbuf->access);
+	if (err)
+		return err;
+	fbuf->refs++;
+	if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
+		access_lock(&fbuf->access);
+	return 0;
+}
+
+static int add_own(struct fbufs_domain *domain, struct fbufs_channel *channel,
+		   struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
+{
+	struct fbufs_pool *pool = domain->pool;
+	struct fbuf *fbuf;
+	int err;
+
+	if (!pool || channel->pool != pool)
+		return -ENOENT;
+again:
+	spin_lock(&pool->lock);
+	fbuf = pool_lookup(pool, slice->fbuf);
+	if (fbuf && !fbuf->home->channel &&
+	    !xa_load(&channel->classes, fbuf_npages(fbuf))) {
+		u32 npages = fbuf_npages(fbuf);
+
+		/* transfer_commit() will need it and must not fail. */
+		spin_unlock(&pool->lock);
+		if (!channel_class(channel, pool, npages))
+			return -ENOMEM;
+		goto again;
+	}
+	err = fbuf ? fbuf_take(channel, fbuf, slice) : -ENOENT;
+	spin_unlock(&pool->lock);
+	if (!err)
+		aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
+			.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
+		};
+	return err;
+}
+
+/* The fbuf of a held message that the slice names and that contains its bytes. */
+static struct fbuf *held_fbuf(const struct fbufs_aggregate *held, const struct fbufs_slice *slice)
+{
+	u32 i;
+
+	for (i = 0; i < held->nsegments; i++) {
+		struct fbuf *fbuf = held->segments[i].fbuf;
+
+		/* Its handle cannot change while it is SENT. */
+		if (pool_handle(fbuf_pool(fbuf), fbuf) == slice->fbuf &&
+		    aggregate_contains(held, fbuf, slice->offset, slice->length))
+			return fbuf;
+	}
+	return NULL;
+}
+
+static int add_held(struct fbufs_domain *domain, struct fbufs_channel *channel,
+		    struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
+{
+	struct fbufs_aggregate *held = domain_get_hold(domain, slice->hold);
+	struct fbufs_pool *pool;
+	struct fbuf *fbuf;
+	int err = -EACCES;
+
+	if (!held)
+		return -ENOENT;
+	fbuf = held_fbuf(held, slice);
+	if (fbuf) {
+		pool = fbuf_pool(fbuf);
+		spin_lock(&pool->lock);
+		fbuf->refs++;
+		if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
+			access_lock(&fbuf->access);
+		spin_unlock(&pool->lock);
+		aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
+			.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
+		};
+		err = 0;
+	}
+	transfer_drop(held);
+	return err;
+}
+
+/**
+ * transfer_add - add a slice to a message that is being made
+ * @domain: the caller's
+ * @channel: it is to go over
+ * @aggregate: the message, with room
+ * @slice: from the user
+ *
+ * Return: 0, or an error of FBUFS_SEND with nothing changed. May sleep.
+ */
+int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,
+		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
+{
+	int err;
+
+	if (!slice->length)
+		return -EINVAL;
+	err = slice->hold ? add_held(domain, channel, aggregate, slice) :
+			    add_own(domain, channel, aggregate, slice);
+	if (!err)
+		aggregate->length += slice->length;
+	return err;
+}
+
+/* Take back a message that was not committed, and free it. */
+void transfer_undo(struct fbufs_aggregate *aggregate)
+{
+	segments_put(aggregate);
+	aggregate_free(aggregate);
+}
+
+/**
+ * transfer_secure - make the locks of messages true before anybody sees them
+ * @domain: the caller's, for its counters
+ * @aggregates: messages that transfer_add() made for a secure channel
+ * @n: how many
+ *
+ * Context: May sleep.
+ */
+void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n)
+{
+	u32 i, locks = 0;
+
+	for (i = 0; i < n; i++)
+		locks += aggregates[i]->nsegments;
+	stats_count(&domain->counters, FBUFS_COUNT_LOCKS, locks);
+	map_revoke(aggregates, n);
+}
+
+/* An fbuf of the caller's becomes the receivers'. Context: under the pool's lock. */
+static void fbuf_hand_over(struct fbufs_pool *pool, struct fbufs_channel *channel,
+			   struct fbuf *fbuf)
+{
+	if (!access_sent(&fbuf->access))
+		return;
+	if (!pool->sent++)
+		pool_get(pool);
+	if (!fbuf->home->channel) {
+		fbuf->home = xa_load(&channel->classes, fbuf_npages(fbuf));
+		channel_get(channel);
+	}
+}
+
+/**
+ * transfer_commit - hand messages over
+ * @domain: the caller's
+ * @channel: they go over
+ * @aggregates: the messages; from here on their fbufs are the receivers'
+ * @n: how many
+ *
+ * Room for the notices that messages want has been promised, one a slice; what
+ * is not needed is given back.
+ */
+void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
+		     struct fbufs_aggregate **aggregates, u32 n)
+{
+	struct fbufs_pool *own = domain->pool;
+	u32 i, j, promised = 0, noticed = 0;
+
+	for (i = 0; i < n; i++) {
+		struct fbufs_aggregate *aggregate = aggregates[i];
+		bool notice = aggregate->flags & MESSAGE_NOTICE;
+
+		if (notice)
+			promised += aggregate->nsegments;
+
+		aggregate->channel = channel_get(channel);
+		if (channel->flags & FBUFS_CHANNEL_UNCACHED)
+			aggregate->flags |= MESSAGE_UNMAP;
+		for (j = 0; j < aggregate->nsegments; j++) {
+			struct fbuf *fbuf = aggregate->segments[j].fbuf;
+			struct fbufs_pool *pool = fbuf_pool(fbuf);
+
+			spin_lock(&pool->lock);
+			fbuf_hand_over(pool, channel, fbuf);
+			if (fbuf->home->channel != channel)
+				aggregate->flags |= MESSAGE_UNMAP;
+			if (notice && pool == own && !(fbuf->access.flags & ACCESS_NOTICE)) {
+				fbuf->access.flags |= ACCESS_NOTICE;
+				noticed++;
+			}
+			spin_unlock(&pool->lock);
+		}
+	}
+	if (promised != noticed)
+		pool_unpromise_notices(own, promised - noticed);
+}
+
+/**
+ * transfer_secure_held - lock the fbufs of a held message
+ * @domain: the caller's
+ * @handle: of the message
+ *
+ * Return: 0 when nobody can write them any more, or -ENOENT. May sleep.
+ */
+int transfer_secure_held(struct fbufs_domain *domain, u64 handle)
+{
+	struct fbufs_aggregate *held = domain_get_hold(domain, handle);
+	bool revoke = false;
+	u32 i;
+
+	if (!held)
+		return -ENOENT;
+	for (i = 0; i < held->nsegments; i++) {
+		struct fbufs_pool *pool = fbuf_pool(held->segments[i].fbuf);
+
+		spin_lock(&pool->lock);
+		revoke |= access_lock(&held->segments[i].fbuf->access);
+		spin_unlock(&pool->lock);
+	}
+	if (revoke)
+		transfer_secure(domain, &held, 1);
+	transfer_drop(held);
+	return 0;
+}
+
+/*
+ * Ends
+ */
+
+/**
+ * transfer_close_channel - the sending end of a channel is gone
+ * @channel: the channel
+ *
+ * Its free fbufs lose their pages now, those that are out when they come home.
+ * May sleep.
+ */
+void transfer_close_channel(struct fbufs_channel *channel)
+{
+	struct fbufs_pool *pool = channel->pool;
+	struct fbufs_class *class;
+	unsigned long index;
+	struct fbuf *fbuf;
+
+	if (!pool) {
+		channel->closed = true;
+		return;
+	}
+	spin_lock(&pool->lock);
+	channel->closed = true;
+	xa_for_each(&channel->classes, index, class) {
+		while ((fbuf = pool_pop(class)))
+			pool_leave(pool, fbuf);
+	}
+	spin_unlock(&pool->lock);
+	pool_reap(pool);
+	pool_came_home(pool);
+}
+
+/* Everything of the pool that nobody holds goes, the rest when it comes home. */
+static void pool_abandon(struct fbufs_pool *pool)
+{
+	struct fbufs_extent *extent;
+	unsigned long index;
+	struct fbuf *fbuf;
+	u32 i;
+
+	spin_lock(&pool->lock);
+	pool->owner = NULL;
+	pool->orphan = true;
+	while ((fbuf = pool_victim(pool))) {
+		fbuf->next = pool->leaving;
+		pool->leaving = fbuf;
+	}
+	spin_unlock(&pool->lock);
+	for (index = 0;; index++) {
+		spin_lock(&pool->lock);
+		extent = xa_find(&pool->extents, &index, ULONG_MAX, XA_PRESENT);
+		for (i = 0; extent && i < extent->nslots; i++)
+			if (extent->fbufs[i].access.state == FBUFS_STATE_OWNED)
+				pool_leave(pool, &extent->fbufs[i]);
+		spin_unlock(&pool->lock);
+		if (!extent)
+			break;
+	}
+	pool_reap(pool);
+	wake_up_all(&pool->home);
+}
+
+/**
+ * transfer_end_domain - a domain ends: release what it holds, free what it owns
+ * @domain: the domain; its process is going, or its descriptor is
+ *
+ * May be called more than once. Context: May sleep; not under any lock.
+ */
+void transfer_end_domain(struct fbufs_domain *domain)
+{
+	struct fbufs_aggregate *aggregate;
+
+	domain_end_members(domain);
+	/* Before the pool forgets its owner: a lock that finds none relies on this. */
+	map_hide_all(domain);
+	while ((aggregate = domain_take_any_hold(domain)))
+		transfer_drop(aggregate);
+	if (domain->pool)
+		pool_abandon(domain->pool);
+	wake_up_all(&domain->wait);
+}

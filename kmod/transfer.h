@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * Transfers: the only place where rights change hands.
+ *
+ * A send call adds slices to aggregates (transfer_add: the fbufs are SENDING and,
+ * when the channel is secure, marked locked), makes the locks true
+ * (transfer_secure), and hands over (transfer_commit); or, before that, takes
+ * it all back (transfer_undo). The last transfer_drop() of an aggregate sends
+ * its fbufs home.
+ */
+#ifndef FBUFS_TRANSFER_H
+#define FBUFS_TRANSFER_H
+
+#include <linux/types.h>
+
+struct fbuf;
+struct fbufs_aggregate;
+struct fbufs_channel;
+struct fbufs_class;
+struct fbufs_domain;
+struct fbufs_pool;
+struct fbufs_slice;
+
+int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
+		   struct fbuf **fbufs, u32 n);
+int transfer_free(struct fbufs_domain *domain, u64 handle);
+
+int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,
+		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice);
+void transfer_undo(struct fbufs_aggregate *aggregate);
+void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n);
+void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
+		     struct fbufs_aggregate **aggregates, u32 n);
+void transfer_drop(struct fbufs_aggregate *aggregate);
+
+int transfer_release(struct fbufs_domain *domain, u64 handle);
+int transfer_secure_held(struct fbufs_domain *domain, u64 handle);
+
+void transfer_close_channel(struct fbufs_channel *channel);
+void transfer_end_domain(struct fbufs_domain *domain);
+
+#endif
