@@ -66,4 +66,5 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 clean: ## remove build/
 	rm -rf $(B)
 
+.SECONDARY:
 .PHONY: all help modules lib tools load unload vm clean install check lint demo bench check-long
