@@ -58,6 +58,42 @@ load: ## load the module into the running kernel (as root)
 unload: ## unload it (as root); refused while somebody uses it
 	rmmod fbufs
 
+# --- the library and the command ---------------------------------------------
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Werror
+CXXFLAGS ?= -O2 -g
+COMPILE = $(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) -MMD -MP
+INCLUDES := -Ilibfbuf/include -Ikmod/include/uapi
+LIB_SOURCES := $(wildcard libfbuf/src/*.cpp)
+LIB_OBJECTS := $(LIB_SOURCES:libfbuf/src/%.cpp=$(B)/libfbuf/%.o)
+SONAME := libfbuf.so.0
+
+$(B)/libfbuf/%.o: libfbuf/src/%.cpp | $(B)/.deps-build
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC $(INCLUDES) -c $< -o $@
+
+$(B)/libfbuf.a: $(LIB_OBJECTS)
+	$(AR) rcs $@ $^
+
+$(B)/$(SONAME): $(LIB_OBJECTS) libfbuf/libfbuf.map
+	$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -shared -Wl,-soname,$(SONAME) -Wl,--version-script,libfbuf/libfbuf.map -o $@ $(LIB_OBJECTS)
+
+lib: $(B)/libfbuf.a $(B)/$(SONAME) ## libfbuf, static and shared
+
+TOOL_SOURCES := $(wildcard tools/fbuf/*.cpp)
+TOOL_OBJECTS := $(TOOL_SOURCES:tools/fbuf/%.cpp=$(B)/fbuf.d/%.o)
+
+$(B)/fbuf.d/%.o: tools/fbuf/%.cpp | $(B)/.deps-build
+	@mkdir -p $(@D)
+	$(COMPILE) -DFBUF_VERSION='"$(VERSION)"' $(INCLUDES) -c $< -o $@
+
+$(B)/fbuf: $(TOOL_OBJECTS) $(B)/libfbuf.a
+	$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -o $@ $^ -lcrypto
+
+tools: $(B)/fbuf ## the command fbuf
+
+-include $(wildcard $(B)/libfbuf/*.d $(B)/fbuf.d/*.d $(B)/tests.d/*/*.d)
+
 # --- the VM ------------------------------------------------------------------
 
 vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell without

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+#pragma once
+
+#include <fbuf/message.hpp>
+
+#include <chrono>
+
+namespace fbuf {
+
+namespace detail {
+class domain_state;
+class buffer_cache;
+} // namespace detail
+
+/// What a channel promises.
+struct channel_options {
+	bool secure = true;       ///< the lock comes with the send; else only when a receiver asks
+	bool cached = true;       ///< receivers keep their mappings for the next fbufs of the channel
+	std::uint32_t depth = 64; ///< messages that may wait for one receiver; a power of two, at most 4096
+};
+
+/// Which end of a channel.
+enum class role { sender, receiver };
+
+/// An end of a channel as a descriptor, attached or not: what can be passed to another process.
+///
+/// Owns the descriptor. Thread-safety: like an int.
+class endpoint {
+public:
+	endpoint() = default;
+	/// Takes over a descriptor that came from somewhere else.
+	explicit endpoint(int fd) noexcept : fd_(fd) {}
+	endpoint(endpoint&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+	endpoint& operator=(endpoint&& other) noexcept
+	{
+		std::swap(fd_, other.fd_);
+		return *this;
+	}
+	~endpoint();
+
+	[[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
+	/// For poll, epoll and io_uring: readable with messages, writable with room, hang-up when the
+	/// other side is gone; and for SCM_RIGHTS.
+	[[nodiscard]] int fd() const noexcept { return fd_; }
+	/// Give the descriptor away.
+	[[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+
+	struct information {
+		std::uint32_t channel;   ///< number of the channel
+		role end;                ///< which end this is
+		bool secure;             ///< see channel_options
+		bool cached;             ///< see channel_options
+		std::uint32_t depth;     ///< see channel_options
+		std::uint32_t receivers; ///< receiving ends there are
+		std::uint32_t queued;    ///< messages waiting; at the sender, for the slowest receiver
+		bool attached;           ///< to a domain
+		bool hung_up;            ///< the other side is gone
+	};
+	/// Errors: std::errc::inappropriate_io_control_operation when it is no end.
+	[[nodiscard]] result<information> info() const;
+
+private:
+	int fd_ = -1;
+};
+
+/// What a send did. Nothing is ever copied on a channel; the figures say so all the same.
+struct sent {
+	std::size_t messages = 0;         ///< queued with every receiver; the rest is untouched
+	std::uint64_t bytes = 0;          ///< of payload in them
+	std::uint64_t bytes_copied = 0;   ///< of these, copied on the way
+};
+
+/// The sending end of a channel.
+///
+/// Keeps fbufs of the channel at hand, so that in the steady state allocate() makes no system call:
+/// they come back with the sends. Thread-safety: one thread at a time.
+class sender {
+public:
+	sender() = default;
+	sender(sender&& other) noexcept { swap(other); }
+	sender& operator=(sender&& other) noexcept
+	{
+		sender(std::move(other)).swap(*this);
+		return *this;
+	}
+	~sender();
+
+	[[nodiscard]] const endpoint& end() const noexcept { return end_; }
+	[[nodiscard]] int fd() const noexcept { return end_.fd(); }
+
+	/// An fbuf of at least @p bytes for this channel. It may hold what an earlier message of the
+	/// same channel left in it, and the channel's receivers may see it. Waits while the pool is
+	/// full of fbufs that were sent.
+	/// Errors: std::errc::no_buffer_space: the pool is full of this process's own fbufs;
+	/// std::errc::broken_pipe: no receiver is left; std::errc::not_enough_memory;
+	/// std::errc::interrupted; std::errc::resource_unavailable_try_again, non-blocking.
+	[[nodiscard]] result<buffer> allocate(std::size_t bytes);
+
+	/// Send the first @p length bytes of a buffer as one message. The buffer is empty afterwards,
+	/// and untouched when the send fails.
+	/// Errors: std::errc::broken_pipe, resource_unavailable_try_again (non-blocking, full),
+	/// result_out_of_range (length), cross_device_link (allocated for another channel), interrupted.
+	[[nodiscard]] result<sent> send(buffer&& own, std::size_t length, std::uint64_t cookie = 0);
+
+	/// Send messages with one system call and one TLB flush. Those that were sent are empty
+	/// afterwards, the rest is untouched. Waits until all are queued; non-blocking, sends what fits.
+	/// Errors: as above, when not even the first was sent.
+	[[nodiscard]] result<sent> send(std::span<aggregate> messages);
+
+	/// One more receiving end; it gets what is sent from now on.
+	/// Errors: std::errc::too_many_files_open; EUSERS at 64.
+	[[nodiscard]] result<endpoint> add_receiver();
+
+	/// Wait for room. False: time-out. A negative time-out waits for ever.
+	[[nodiscard]] result<bool> wait(std::chrono::milliseconds timeout) const;
+	/// Whether calls return resource_unavailable_try_again instead of waiting.
+	[[nodiscard]] result<void> set_nonblocking(bool nonblocking);
+
+private:
+	friend class domain;
+	sender(detail::domain_state* domain, endpoint&& end);
+	void swap(sender& other) noexcept
+	{
+		std::swap(domain_, other.domain_);
+		std::swap(cache_, other.cache_);
+		std::swap(end_, other.end_);
+		std::swap(scratch_, other.scratch_);
+	}
+
+	struct scratch;
+	struct scratch_delete {
+		void operator()(scratch* which) const noexcept;
+	};
+	detail::domain_state* domain_ = nullptr;
+	detail::buffer_cache* cache_ = nullptr;
+	endpoint end_;
+	std::unique_ptr<scratch, scratch_delete> scratch_;
+};
+
+/// A receiving end of a channel. Thread-safety: one thread at a time.
+class receiver {
+public:
+	receiver() = default;
+	receiver(receiver&& other) noexcept { swap(other); }
+	receiver& operator=(receiver&& other) noexcept
+	{
+		receiver(std::move(other)).swap(*this);
+		return *this;
+	}
+	~receiver();
+
+	[[nodiscard]] const endpoint& end() const noexcept { return end_; }
+	[[nodiscard]] int fd() const noexcept { return end_.fd(); }
+
+	/// Wait for the next message.
+	/// Errors: errc::end_of_stream; std::errc::resource_unavailable_try_again (non-blocking);
+	/// std::errc::interrupted; std::errc::no_buffer_space: 65,536 messages are held.
+	[[nodiscard]] result<message> receive();
+	/// Wait for a message and receive as many as are there, up to out.size(), with one system call.
+	/// Errors: as above.
+	[[nodiscard]] result<std::size_t> receive(std::span<message> out);
+
+	/// Wait for a message, after flushing releases. False: time-out. Negative: for ever.
+	[[nodiscard]] result<bool> wait(std::chrono::milliseconds timeout);
+	[[nodiscard]] result<void> set_nonblocking(bool nonblocking);
+
+private:
+	friend class domain;
+	receiver(detail::domain_state* domain, endpoint&& end);
+	void swap(receiver& other) noexcept
+	{
+		std::swap(domain_, other.domain_);
+		std::swap(end_, other.end_);
+		std::swap(scratch_, other.scratch_);
+	}
+
+	struct scratch;
+	struct scratch_delete {
+		void operator()(scratch* which) const noexcept;
+	};
+	detail::domain_state* domain_ = nullptr;
+	endpoint end_;
+	std::unique_ptr<scratch, scratch_delete> scratch_;
+};
+
+} // namespace fbuf

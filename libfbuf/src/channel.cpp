@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+
+#include "state.hpp"
+
+#include <fbuf/channel.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace fbuf {
+
+namespace {
+
+// Fbufs that a sender allocates ahead, in bytes at most and in number.
+constexpr std::size_t burst_bytes = std::size_t{4} << 20;
+constexpr std::size_t burst_most = 32;
+
+std::size_t burst(std::size_t bytes)
+{
+	return std::clamp<std::size_t>(burst_bytes / std::max<std::size_t>(bytes, 1), 1, burst_most);
+}
+
+result<void> change_nonblocking(int fd, bool nonblocking)
+{
+	const int flags = ::fcntl(fd, F_GETFL);
+	if (flags < 0 || ::fcntl(fd, F_SETFL, nonblocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0)
+		return sys::last_failure();
+	return {};
+}
+
+} // namespace
+
+// --- ends --------------------------------------------------------------------------
+
+endpoint::~endpoint()
+{
+	if (fd_ >= 0)
+		::close(fd_);
+}
+
+result<endpoint::information> endpoint::info() const
+{
+	auto args = sys::sized<fbufs_end_info>();
+	if (const long done = sys::call(fd_, FBUFS_END_INFO, &args); done < 0)
+		return sys::failure(static_cast<int>(-done));
+	return information{
+		.channel = args.out_channel,
+		.end = args.out_sending ? role::sender : role::receiver,
+		.secure = !(args.out_mode & FBUFS_CHANNEL_VOLATILE),
+		.cached = !(args.out_mode & FBUFS_CHANNEL_UNCACHED),
+		.depth = args.out_depth,
+		.receivers = args.out_receivers,
+		.queued = args.out_queued,
+		.attached = args.out_attached != 0,
+		.hung_up = args.out_hangup != 0,
+	};
+}
+
+// --- sending -----------------------------------------------------------------------
+
+struct sender::scratch {
+	std::vector<fbufs_message> messages;
+	std::vector<fbufs_slice> slices;
+	std::vector<fbufs_buffer> fresh;
+};
+
+void sender::scratch_delete::operator()(scratch* which) const noexcept
+{
+	delete which;
+}
+
+sender::sender(detail::domain_state* domain, endpoint&& end)
+	: domain_(domain), cache_(domain->make_cache(end.fd())), end_(std::move(end)), scratch_(new scratch)
+{
+}
+
+sender::~sender()
+{
+	if (cache_)
+		cache_->close();
+}
+
+result<buffer> sender::allocate(std::size_t bytes)
+{
+	return cache_->take(bytes, burst(bytes));
+}
+
+result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie)
+{
+	if (!own || length == 0 || length > own.size())
+		return sys::failure(ERANGE);
+	fbufs_message message = {};
+	message.cookie = cookie;
+	message.slices = 1;
+	fbufs_slice slice = {};
+	slice.fbuf = own.handle_;
+	slice.length = static_cast<std::uint32_t>(length);
+	fbufs_buffer fresh[4];
+
+	auto args = sys::sized<fbufs_send>();
+	args.messages = sys::pointer(&message);
+	args.slices = sys::pointer(&slice);
+	args.count = 1;
+	args.nslices = 1;
+	args.refill = sys::pointer(&fresh[0]);
+	args.refill_bytes = own.size_;
+	args.refill_count = static_cast<std::uint32_t>(std::min<std::size_t>(cache_->wanted(2), std::size(fresh)));
+	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
+	if (done < 0)
+		return sys::failure(static_cast<int>(-done));
+	own.cache_ = nullptr;
+	if (args.out_refilled)
+		cache_->refill({fresh, args.out_refilled}, own.size_);
+	return sent{.messages = 1, .bytes = length};
+}
+
+result<sent> sender::send(std::span<aggregate> messages)
+{
+	scratch& use = *scratch_;
+	use.messages.clear();
+	use.slices.clear();
+	for (const aggregate& each : messages) {
+		const auto parts = each.parts();
+		fbufs_message message = {};
+		message.cookie = each.cookie_;
+		message.slices = static_cast<std::uint32_t>(parts.size());
+		message.flags = each.notice_ ? FBUFS_MESSAGE_NOTICE : 0;
+		use.messages.push_back(message);
+		for (const auto& part : parts)
+			use.slices.push_back({part.fbuf, part.hold, 0, part.offset, part.length});
+	}
+	const std::size_t bytes = cache_->bytes();
+	use.fresh.resize(bytes ? cache_->wanted(std::min(messages.size(), burst(bytes))) : 0);
+
+	auto args = sys::sized<fbufs_send>();
+	args.messages = sys::pointer(use.messages.data());
+	args.slices = sys::pointer(use.slices.data());
+	args.count = static_cast<std::uint32_t>(use.messages.size());
+	args.nslices = static_cast<std::uint32_t>(use.slices.size());
+	args.refill = sys::pointer(use.fresh.data());
+	args.refill_bytes = bytes;
+	args.refill_count = static_cast<std::uint32_t>(use.fresh.size());
+	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
+	if (done < 0)
+		return sys::failure(static_cast<int>(-done));
+	if (args.out_refilled)
+		cache_->refill(std::span(use.fresh).first(args.out_refilled), bytes);
+	sent what{.messages = static_cast<std::size_t>(done)};
+	for (aggregate& each : messages.first(what.messages)) {
+		what.bytes += each.length();
+		each.sent();
+	}
+	return what;
+}
+
+result<endpoint> sender::add_receiver()
+{
+	auto args = sys::sized<fbufs_add_receiver>();
+	if (const long done = sys::call(end_.fd(), FBUFS_ADD_RECEIVER, &args); done < 0)
+		return sys::failure(static_cast<int>(-done));
+	return endpoint(args.out_receiver);
+}
+
+result<bool> sender::wait(std::chrono::milliseconds timeout) const
+{
+	return sys::wait(end_.fd(), POLLOUT, timeout.count());
+}
+
+result<void> sender::set_nonblocking(bool nonblocking)
+{
+	return change_nonblocking(end_.fd(), nonblocking);
+}
+
+// --- receiving ---------------------------------------------------------------------
+
+struct receiver::scratch {
+	std::vector<fbufs_message> messages;
+	std::vector<fbufs_slice> slices = std::vector<fbufs_slice>(64);
+	std::vector<std::uint64_t> releases;
+};
+
+void receiver::scratch_delete::operator()(scratch* which) const noexcept
+{
+	delete which;
+}
+
+receiver::receiver(detail::domain_state* domain, endpoint&& end)
+	: domain_(domain), end_(std::move(end)), scratch_(new scratch)
+{
+}
+
+receiver::~receiver()
+{
+	if (domain_)
+		(void)domain_->flush();
+}
+
+result<std::size_t> receiver::receive(std::span<message> out)
+{
+	scratch& use = *scratch_;
+	if (use.messages.size() < out.size())
+		use.messages.resize(out.size());
+	if (use.slices.size() < out.size())
+		use.slices.resize(out.size());
+	domain_->take_releases(use.releases);
+
+	auto args = sys::sized<fbufs_receive>();
+	args.messages = sys::pointer(use.messages.data());
+	args.slices = sys::pointer(use.slices.data());
+	args.count = static_cast<std::uint32_t>(out.size());
+	args.nslices = static_cast<std::uint32_t>(use.slices.size());
+	args.release = sys::pointer(use.releases.data());
+	args.nrelease = static_cast<std::uint32_t>(use.releases.size());
+	long done = sys::call(end_.fd(), FBUFS_RECEIVE, &args);
+	if (done == -EMSGSIZE) {
+		// Its releases are done with, and the message is still queued.
+		use.slices.resize(FBUFS_MAX_SLICES);
+		args.slices = sys::pointer(use.slices.data());
+		args.nslices = FBUFS_MAX_SLICES;
+		args.nrelease = 0;
+		done = sys::call(end_.fd(), FBUFS_RECEIVE, &args);
+	}
+	if (done < 0)
+		return sys::failure(static_cast<int>(-done));
+	if (done == 0)
+		return std::unexpected(make_error_code(errc::end_of_stream));
+
+	const fbufs_slice* next = use.slices.data();
+	for (std::size_t i = 0; i < static_cast<std::size_t>(done); i++) {
+		const fbufs_message& from = use.messages[i];
+		message& to = out[i];
+		to.release();
+		to.domain_ = domain_;
+		to.handle_ = from.message;
+		to.cookie_ = from.cookie;
+		to.length_ = from.length;
+		to.count_ = from.slices;
+		to.locked_ = from.flags & FBUFS_MESSAGE_LOCKED;
+		slice* place = &to.one_;
+		if (from.slices > 1) {
+			to.more_ = std::make_unique<slice[]>(from.slices);
+			place = to.more_.get();
+		}
+		for (std::uint32_t j = 0; j < from.slices; j++, next++, place++) {
+			const auto base = domain_->locate(next->position);
+			if (!base)
+				return std::unexpected(base.error());
+			*place = {{*base, next->length}, next->fbuf, next->offset};
+		}
+	}
+	return static_cast<std::size_t>(done);
+}
+
+result<message> receiver::receive()
+{
+	message one;
+	auto count = receive({&one, 1});
+	if (!count)
+		return std::unexpected(count.error());
+	return one;
+}
+
+result<bool> receiver::wait(std::chrono::milliseconds timeout)
+{
+	if (auto flushed = domain_->flush(); !flushed)
+		return std::unexpected(flushed.error());
+	return sys::wait(end_.fd(), POLLIN, timeout.count());
+}
+
+result<void> receiver::set_nonblocking(bool nonblocking)
+{
+	return change_nonblocking(end_.fd(), nonblocking);
+}
+
+} // namespace fbuf

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+
+#include "state.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace fbuf::detail {
+
+namespace {
+
+// Releases that are collected before they are worth a call of their own.
+constexpr std::size_t max_releases = 64;
+
+std::size_t page_round(std::size_t bytes)
+{
+	return (bytes + 4095) & ~std::size_t{4095};
+}
+
+} // namespace
+
+// --- fbufs at hand ---------------------------------------------------------------
+
+buffer buffer_cache::make(const fbufs_buffer& from) const noexcept
+{
+	return buffer(const_cast<buffer_cache*>(this), from.fbuf, domain_->own(from.position), bytes_);
+}
+
+void buffer_cache::drop_all(std::vector<fbufs_buffer>& which) noexcept
+{
+	for (const auto& each : which)
+		sys::handles(domain_->fd(), FBUFS_FREE, {&each.fbuf, 1});
+	which.clear();
+}
+
+result<buffer> buffer_cache::take(std::size_t bytes, std::size_t burst)
+{
+	std::vector<fbufs_buffer> unfit;
+	const std::size_t rounded = page_round(std::max<std::size_t>(bytes, 1));
+	std::unique_lock guard(lock_);
+	if (rounded != bytes_) {
+		unfit.swap(ready_);
+		bytes_ = rounded;
+	}
+	if (!ready_.empty()) {
+		const fbufs_buffer next = ready_.back();
+		ready_.pop_back();
+		return make(next);
+	}
+	const int fd = fd_;
+	guard.unlock();
+
+	drop_all(unfit);
+	if (fd < 0)
+		return sys::failure(EPIPE);
+	if (bytes == 0)
+		return sys::failure(EINVAL);
+	std::vector<fbufs_buffer> fresh(burst);
+	const long count = sys::alloc(fd, bytes, fresh);
+	if (count < 0)
+		return sys::failure(static_cast<int>(-count));
+	fresh.resize(static_cast<std::size_t>(count));
+	const fbufs_buffer first = fresh.front();
+	refill(std::span(fresh).subspan(1), rounded);
+	return buffer(this, first.fbuf, domain_->own(first.position), rounded);
+}
+
+std::size_t buffer_cache::wanted(std::size_t target) noexcept
+{
+	const std::lock_guard guard(lock_);
+	return ready_.size() < target ? target - ready_.size() : 0;
+}
+
+void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes)
+{
+	std::unique_lock guard(lock_);
+	if (page_round(bytes) == bytes_) {
+		// Last home, first used: its lines are still warm.
+		ready_.insert(ready_.end(), fresh.rbegin(), fresh.rend());
+		return;
+	}
+	guard.unlock();
+	std::vector<fbufs_buffer> unfit(fresh.begin(), fresh.end());
+	drop_all(unfit);
+}
+
+void buffer_cache::give_back(std::uint64_t handle, std::byte* data, std::size_t size) noexcept
+{
+	std::unique_lock guard(lock_);
+	// What belongs to no channel is zeroed when it is allocated: only the module does that.
+	if (fd_ >= 0 && size == bytes_ && this != domain_->loose_cache()) {
+		const auto offset = static_cast<std::uint64_t>(data - domain_->own_base());
+		ready_.push_back({handle, FBUFS_POOL_OFFSET(domain_->pool()) + offset});
+		return;
+	}
+	guard.unlock();
+	sys::handles(domain_->fd(), FBUFS_FREE, {&handle, 1});
+}
+
+void buffer_cache::close() noexcept
+{
+	std::unique_lock guard(lock_);
+	fd_ = -1;
+	std::vector<fbufs_buffer> left;
+	left.swap(ready_);
+	guard.unlock();
+	drop_all(left);
+}
+
+// --- the domain ------------------------------------------------------------------
+
+domain_state::~domain_state()
+{
+	// Closing the domain releases and frees everything; only the windows are left.
+	for (const auto& [id, each] : windows_)
+		sys::unmap(each->base, each->span);
+	if (own_base_)
+		sys::unmap(own_base_, pool_span_);
+	::close(fd_);
+}
+
+result<void> domain_state::make_pool(std::uint64_t bytes)
+{
+	auto args = sys::sized<fbufs_pool_create>();
+	args.bytes = bytes;
+	if (const long done = sys::call(fd_, FBUFS_POOL_CREATE, &args); done < 0)
+		return sys::failure(static_cast<int>(-done));
+	std::byte* base = sys::map(fd_, args.out_pool, args.out_span, true);
+	if (!base)
+		return sys::last_failure();
+	pool_ = args.out_pool;
+	pool_span_ = args.out_span;
+	own_base_ = base;
+	return {};
+}
+
+result<const std::byte*> domain_state::locate(std::uint64_t position)
+{
+	const auto id = static_cast<std::uint32_t>(position >> FBUFS_POOL_SHIFT);
+	const std::uint64_t offset = position - FBUFS_POOL_OFFSET(id);
+	if (const window* last = recent_.load(std::memory_order_acquire); last && last->pool == id)
+		return last->base + offset;
+	if (id == pool_)
+		return own_base_ + offset;
+
+	const std::lock_guard guard(windows_mutex_);
+	auto& place = windows_[id];
+	if (!place) {
+		auto args = sys::sized<fbufs_pool_info>();
+		args.pool = id;
+		if (const long done = sys::call(fd_, FBUFS_POOL_INFO, &args); done < 0)
+			return sys::failure(static_cast<int>(-done));
+		std::byte* base = sys::map(fd_, id, args.out_span, false);
+		if (!base)
+			return sys::last_failure();
+		place = std::make_unique<window>(id, args.out_span, base);
+	}
+	recent_.store(place.get(), std::memory_order_release);
+	return place->base + offset;
+}
+
+buffer_cache* domain_state::make_cache(int fd)
+{
+	const std::lock_guard guard(caches_mutex_);
+	caches_.push_back(std::make_unique<buffer_cache>(this, fd));
+	return caches_.back().get();
+}
+
+void domain_state::release_later(std::uint64_t handle) noexcept
+{
+	std::unique_lock guard(releases_lock_);
+	releases_.push_back(handle);
+	if (releases_.size() < max_releases)
+		return;
+	guard.unlock();
+	(void)flush();
+}
+
+void domain_state::take_releases(std::vector<std::uint64_t>& into)
+{
+	into.clear();
+	const std::lock_guard guard(releases_lock_);
+	into.swap(releases_);
+}
+
+result<void> domain_state::flush()
+{
+	std::vector<std::uint64_t> which;
+	take_releases(which);
+	if (which.empty())
+		return {};
+	const long done = sys::handles(fd_, FBUFS_RELEASE, which);
+	if (done < 0)
+		return sys::failure(static_cast<int>(-done));
+	return {};
+}
+
+} // namespace fbuf::detail

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// What senders, receivers, buffers and messages of a domain share.
+#pragma once
+
+#include "sys.hpp"
+
+#include <fbuf/buffer.hpp>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace fbuf::detail {
+
+class domain_state;
+
+// For sections of a few instructions, entered far more often than contended.
+class spinlock {
+public:
+	void lock() noexcept
+	{
+		while (flag_.test_and_set(std::memory_order_acquire))
+			flag_.wait(true, std::memory_order_relaxed);
+	}
+	void unlock() noexcept
+	{
+		flag_.clear(std::memory_order_release);
+		flag_.notify_one();
+	}
+
+private:
+	std::atomic_flag flag_ = ATOMIC_FLAG_INIT;
+};
+
+// Fbufs that one descriptor (a sender's end, or the domain) allocated, ready to be handed out.
+//
+// The buffers of a sender can outlive it: the cache lives as long as the domain, and forgets the
+// descriptor when it is closed.
+class buffer_cache {
+public:
+	buffer_cache(domain_state* domain, int fd) : domain_(domain), fd_(fd) {}
+
+	// One at hand of this many bytes, or an allocation of up to `burst`.
+	result<buffer> take(std::size_t bytes, std::size_t burst);
+	// Whether a send should ask for more, and how many: fills room of that many.
+	std::size_t wanted(std::size_t target) noexcept;
+	void refill(std::span<const fbufs_buffer> fresh, std::size_t bytes);
+	void give_back(std::uint64_t handle, std::byte* data, std::size_t size) noexcept;
+	// The sender goes: what is at hand is freed, and what comes back later too.
+	void close() noexcept;
+	[[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+private:
+	void drop_all(std::vector<fbufs_buffer>& which) noexcept;
+	buffer make(const fbufs_buffer& from) const noexcept;
+
+	domain_state* domain_;
+	spinlock lock_;
+	int fd_;
+	std::size_t bytes_ = 0; // of the fbufs at hand: one length at a time
+	std::vector<fbufs_buffer> ready_;
+};
+
+class domain_state {
+public:
+	explicit domain_state(int fd) : fd_(fd) {}
+	domain_state(const domain_state&) = delete;
+	~domain_state();
+
+	[[nodiscard]] int fd() const noexcept { return fd_; }
+
+	result<void> make_pool(std::uint64_t bytes);
+	[[nodiscard]] std::uint32_t pool() const noexcept { return pool_; }
+	[[nodiscard]] std::uint64_t pool_span() const noexcept { return pool_span_; }
+	[[nodiscard]] std::byte* own_base() const noexcept { return own_base_; }
+	// Where a position in the own pool is mapped.
+	[[nodiscard]] std::byte* own(std::uint64_t position) const noexcept
+	{
+		return own_base_ + (position - FBUFS_POOL_OFFSET(pool_));
+	}
+	// Where a position in any pool that this domain may see is mapped; maps it if need be.
+	result<const std::byte*> locate(std::uint64_t position);
+
+	buffer_cache* make_cache(int fd);
+	buffer_cache* loose_cache() noexcept { return &loose_; }
+
+	void release_later(std::uint64_t handle) noexcept;
+	// What is to be released, into a vector of the caller's.
+	void take_releases(std::vector<std::uint64_t>& into);
+	result<void> flush();
+
+private:
+	int fd_;
+	std::uint32_t pool_ = 0;
+	std::uint64_t pool_span_ = 0;
+	std::byte* own_base_ = nullptr;
+
+	struct window {
+		std::uint32_t pool;
+		std::uint64_t span;
+		std::byte* base;
+	};
+	std::mutex windows_mutex_;
+	std::map<std::uint32_t, std::unique_ptr<window>> windows_;
+	std::atomic<window*> recent_ = nullptr;
+
+	std::mutex caches_mutex_;
+	std::vector<std::unique_ptr<buffer_cache>> caches_;
+	buffer_cache loose_{this, fd_};
+
+	spinlock releases_lock_;
+	std::vector<std::uint64_t> releases_;
+};
+
+} // namespace fbuf::detail
