@@ -30,8 +30,10 @@ buffer buffer_cache::make(const fbufs_buffer& from) const noexcept
 
 void buffer_cache::drop_all(std::vector<fbufs_buffer>& which) noexcept
 {
-	for (const auto& each : which)
-		sys::handles(domain_->fd(), FBUFS_FREE, {&each.fbuf, 1});
+	for (const auto& each : which) {
+		const std::uint64_t handle = each.fbuf;
+		sys::handles(domain_->fd(), FBUFS_FREE, {&handle, 1});
+	}
 	which.clear();
 }
 

@@ -11,15 +11,22 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csetjmp>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -327,5 +334,214 @@ inline int in_child(const std::function<int()>& body)
 	::waitpid(child, &status, 0);
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
+
+// What lies at a position of the own pool.
+inline fbufs_locate locate(int domain, std::uint64_t position)
+{
+	fbufs_locate args = {};
+	args.size = sizeof(args);
+	args.position = position;
+	if (call(domain, FBUFS_LOCATE, args) < 0)
+		std::abort();
+	return args;
+}
+
+inline fbufs_end_info end_info(int end)
+{
+	fbufs_end_info args = {};
+	args.size = sizeof(args);
+	if (call(end, FBUFS_END_INFO, args) < 0)
+		std::abort();
+	return args;
+}
+
+// One fbuf, without waiting; its handle is 0 when there is none.
+inline fbufs_buffer alloc_one(int fd, std::uint64_t bytes = page)
+{
+	std::vector<fbufs_buffer> buffers(1);
+	return alloc(fd, bytes, buffers, FBUFS_DONTWAIT) == 1 ? buffers[0] : fbufs_buffer{};
+}
+
+// One message, without waiting unless told; its handle is 0 when there is none.
+struct Received {
+	fbufs_message message = {};
+	std::vector<fbufs_slice> slices;
+	long result = 0;
+
+	explicit Received(int receiver, std::uint32_t flags = FBUFS_DONTWAIT)
+	{
+		std::vector<fbufs_message> messages(1);
+		slices.resize(FBUFS_MAX_SLICES);
+		result = receive(receiver, messages, slices, flags);
+		if (result == 1)
+			message = messages[0];
+		slices.resize(message.slices);
+	}
+	[[nodiscard]] std::uint64_t handle() const { return message.message; }
+};
+
+// A channel whose ends are attached, the sending end first.
+struct Channel {
+	Fd sender;
+	Fd receiver;
+	std::uint32_t id = 0;
+
+	Channel(int from, int to, std::uint32_t flags = 0, std::uint32_t depth = 0)
+	{
+		if (channel_create(from, flags | FBUFS_CHANNEL_ATTACH_SENDER, depth, sender, receiver, &id) < 0 ||
+		    attach(receiver, to) < 0)
+			std::abort();
+	}
+};
+
+inline bool eventually(const std::function<bool()>& condition, int timeout_ms = 5000)
+{
+	for (int waited = 0; !condition(); waited += 10) {
+		if (waited >= timeout_ms)
+			return false;
+		::usleep(10000);
+	}
+	return true;
+}
+
+inline void pass_fd(int socket, int fd)
+{
+	char byte = 'f';
+	iovec data = {&byte, 1};
+	alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+	msghdr message = {};
+	message.msg_iov = &data;
+	message.msg_iovlen = 1;
+	message.msg_control = control;
+	message.msg_controllen = sizeof(control);
+	cmsghdr* header = CMSG_FIRSTHDR(&message);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	if (::sendmsg(socket, &message, MSG_NOSIGNAL) != 1)
+		std::abort();
+}
+
+inline Fd take_fd(int socket)
+{
+	char byte = 0;
+	iovec data = {&byte, 1};
+	alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+	msghdr message = {};
+	message.msg_iov = &data;
+	message.msg_iovlen = 1;
+	message.msg_control = control;
+	message.msg_controllen = sizeof(control);
+	int fd = -1;
+	if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&message))
+		std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+	return Fd(fd);
+}
+
+// A forked process with a socket to this one. It dies with this object at the latest.
+class Process {
+public:
+	explicit Process(const std::function<int(int socket)>& body)
+	{
+		int sockets[2];
+		if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0)
+			std::abort();
+		pid_ = ::fork();
+		if (pid_ == 0) {
+			::prctl(PR_SET_PDEATHSIG, SIGKILL);
+			::close(sockets[0]);
+			::_exit(body(sockets[1]));
+		}
+		::close(sockets[1]);
+		socket_ = Fd(sockets[0]);
+	}
+	Process(const Process&) = delete;
+	Process& operator=(const Process&) = delete;
+	~Process() { kill(); }
+	void kill()
+	{
+		if (pid_ > 0)
+			::kill(pid_, SIGKILL);
+		wait();
+	}
+	// Its exit status, or 128 + the signal.
+	int wait()
+	{
+		int status = 0;
+		if (pid_ <= 0 || ::waitpid(std::exchange(pid_, -1), &status, 0) < 0)
+			return -1;
+		return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	}
+	[[nodiscard]] pid_t pid() const { return pid_; }
+	[[nodiscard]] int socket() const { return socket_; }
+
+private:
+	pid_t pid_ = -1;
+	Fd socket_;
+};
+
+// A word between processes: what the other one is told, or 0 when it is gone.
+inline void tell(int socket, char what)
+{
+	(void)!::send(socket, &what, 1, MSG_NOSIGNAL);
+}
+
+inline char hear(int socket)
+{
+	char what = 0;
+	return ::read(socket, &what, 1) == 1 ? what : 0;
+}
+
+// A call that may block, in a thread. A call that does not come back is interrupted, and says EINTR.
+class Blocked {
+public:
+	explicit Blocked(std::function<long()> body)
+	{
+		struct sigaction action = {};
+		action.sa_handler = [](int) {};
+		::sigaction(SIGUSR1, &action, nullptr);
+		thread_ = std::thread([this, body = std::move(body)] {
+			result_ = body();
+			done_ = true;
+		});
+	}
+	Blocked(const Blocked&) = delete;
+	Blocked& operator=(const Blocked&) = delete;
+	~Blocked() { (void)result(0); }
+	// True when the call has not come back for a while.
+	[[nodiscard]] bool waits(int ms = 150) const
+	{
+		return !eventually([this] { return done_.load(); }, ms);
+	}
+	void interrupt()
+	{
+		while (!eventually([this] { return done_.load(); }, 20))
+			::pthread_kill(thread_.native_handle(), SIGUSR1);
+	}
+	long result(int timeout_ms = 5000)
+	{
+		if (thread_.joinable()) {
+			if (!eventually([this] { return done_.load(); }, timeout_ms))
+				interrupt();
+			thread_.join();
+		}
+		return result_;
+	}
+
+private:
+	std::atomic<bool> done_ = false;
+	long result_ = 0;
+	std::thread thread_;
+};
+
+// In a child process, where GoogleTest cannot tell: says what is wrong and exits with 1.
+#define CHILD_EXPECT(condition)                                                                             \
+	do {                                                                                                \
+		if (!(condition)) {                                                                         \
+			std::fprintf(stderr, "%s:%d: in the child: %s\n", __FILE__, __LINE__, #condition);  \
+			return 1;                                                                           \
+		}                                                                                           \
+	} while (0)
 
 } // namespace uapi

@@ -1,0 +1,646 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+//
+// Rules 1 to 6: who owns what.
+
+#include "support/uapi.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+namespace {
+
+using namespace uapi;
+
+constexpr std::uint32_t depth = 8;
+
+// Two domains of this process: the originator's, with a channel to the other's.
+struct Pair {
+	Originator from;
+	Fd to = open_domain();
+	Channel channel;
+	Window window;
+
+	explicit Pair(std::uint32_t flags = 0, std::uint64_t bytes = 1 << 20)
+		: from(bytes), channel(from.domain, to, flags, depth),
+		  window(to, from.pool.out_pool, from.pool.out_span, PROT_READ)
+	{
+	}
+	fbufs_buffer send_new(std::uint8_t value, std::uint32_t message_flags = 0)
+	{
+		const fbufs_buffer buffer = alloc_one(channel.sender);
+		std::memset(from.at(buffer), value, page);
+		EXPECT_EQ(send_one(channel.sender, buffer.fbuf, 0, page, value, 0, message_flags), 1);
+		return buffer;
+	}
+	std::uint32_t state(const fbufs_buffer& buffer) { return locate(from.domain, buffer.position).out_state; }
+};
+
+//
+// 1
+//
+
+TEST(Rule01OnePoolPerProcess, SecondCreateIsEexist)
+{
+	const Originator first;
+	fbufs_pool_create again = {};
+	EXPECT_EQ(pool_create(first.domain, page, again), -EEXIST);
+	EXPECT_EQ(again.out_pool, 0u);
+
+	const Fd second = open_domain();
+	EXPECT_EQ(pool_create(second, page, again), -EEXIST);
+	std::vector<fbufs_buffer> buffers(1);
+	EXPECT_EQ(alloc(second, page, buffers), -ENXIO);
+	EXPECT_EQ(gauges(first.domain)[FBUFS_GAUGE_POOLS], 1u);
+	EXPECT_EQ(alloc(first.domain, page, buffers), 1);
+}
+
+TEST(Rule01OnePoolPerProcess, OneOfManyThreadsWins)
+{
+	for (const bool shared : {true, false}) {
+		const Fd one = open_domain();
+		std::vector<Fd> domains(8);
+		std::atomic<int> made = 0, exist = 0;
+		std::vector<std::thread> threads;
+		for (Fd& own : domains) {
+			own = open_domain();
+			threads.emplace_back([&] {
+				fbufs_pool_create args = {};
+				const long result = pool_create(shared ? one : own, page, args);
+				made += result == 0;
+				exist += result == -EEXIST;
+			});
+		}
+		for (std::thread& thread : threads)
+			thread.join();
+		EXPECT_EQ(made, 1);
+		EXPECT_EQ(exist, 7);
+	}
+}
+
+TEST(Rule01OnePoolPerProcess, EveryProcessHasItsOwn)
+{
+	const Originator parent;
+	EXPECT_EQ(in_child([&] {
+		const Originator child;
+		CHILD_EXPECT(child.window.error() == 0);
+		CHILD_EXPECT(child.pool.out_pool != parent.pool.out_pool);
+		const fbufs_buffer buffer = alloc_one(child.domain);
+		CHILD_EXPECT(FBUFS_HANDLE_POOL(buffer.fbuf) == child.pool.out_pool);
+		CHILD_EXPECT(!store_faults(child.at(buffer)));
+		return 0;
+	}), 0);
+}
+
+TEST(Rule01OnePoolPerProcess, ThePoolGoesWithItsDomain)
+{
+	auto first = std::make_unique<Originator>();
+	first->domain.reset();
+	// Its window is still mapped.
+	Originator second;
+	EXPECT_NE(second.pool.out_pool, 0u);
+	EXPECT_NE(second.pool.out_pool, first->pool.out_pool);
+	EXPECT_NE(alloc_one(second.domain).fbuf, 0u);
+}
+
+TEST(Rule01OnePoolPerProcess, OnlyItsProcessAllocates)
+{
+	Pair pair;
+	const auto before = gauges(pair.from.domain);
+	EXPECT_EQ(in_child([&] {
+		std::vector<fbufs_buffer> buffers(1);
+		CHILD_EXPECT(alloc(pair.from.domain, page, buffers) == -EPERM);
+		CHILD_EXPECT(alloc(pair.channel.sender, page, buffers) == -EPERM);
+		return 0;
+	}), 0);
+	// Another domain of the same process has no pool to allocate from.
+	std::vector<fbufs_buffer> buffers(1);
+	EXPECT_EQ(alloc(pair.to, page, buffers), -ENXIO);
+	EXPECT_EQ(gauges(pair.from.domain), before);
+}
+
+//
+// 2
+//
+
+TEST(Rule02OneOwner, TheOriginatorLosesItWithTheSend)
+{
+	Pair pair;
+	const fbufs_buffer buffer = pair.send_new(1);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffer.fbuf}), -EBUSY);
+	EXPECT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), -EACCES);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 1u);
+	EXPECT_EQ(locate(pair.from.domain, buffer.position).out_holders, 1u);
+}
+
+TEST(Rule02OneOwner, HomeIsNotTheOriginators)
+{
+	Pair pair;
+	const fbufs_buffer buffer = pair.send_new(1);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffer.fbuf}), -ENOENT);
+	EXPECT_LT(send_one(pair.channel.sender, buffer.fbuf, 0, page), 0);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+	const fbufs_buffer again = alloc_one(pair.channel.sender);
+	EXPECT_EQ(again.position, buffer.position);
+	EXPECT_NE(again.fbuf, buffer.fbuf);
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffer.fbuf}), -ENOENT);
+	EXPECT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), -ENOENT);
+	EXPECT_EQ(pair.state(again), FBUFS_STATE_OWNED);
+}
+
+// The header says ENOENT for an old handle, of FREE and of SEND, in the same words.
+TEST(Rule02OneOwner, SendOfAnFbufAtHomeIsEnoent)
+{
+	Pair pair;
+	const fbufs_buffer buffer = alloc_one(pair.from.domain);
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffer.fbuf}), 1);
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffer.fbuf}), -ENOENT);
+	EXPECT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), -ENOENT);
+}
+
+TEST(Rule02OneOwner, AReceiverCanNeitherFreeNorResendWithoutHolding)
+{
+	Pair pair;
+	const fbufs_buffer buffer = pair.send_new(1);
+	const Channel onward(pair.to, pair.from.domain);
+	EXPECT_EQ(handles(pair.to, FBUFS_FREE, {buffer.fbuf}), -ENXIO);
+	EXPECT_EQ(send_one(onward.sender, buffer.fbuf, 0, page), -ENOENT);
+
+	const Received received(pair.channel.receiver);
+	fbufs_message message = {};
+	message.slices = 1;
+	fbufs_slice slice = {};
+	slice.fbuf = buffer.fbuf;
+	slice.hold = received.handle();
+	slice.length = page;
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), 1);
+	EXPECT_EQ(send(onward.sender, {message}, {slice}), -ENOENT);
+	EXPECT_EQ(end_info(onward.receiver).out_queued, 0u);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+}
+
+TEST(Rule02OneOwner, OnlyTheBytesOfTheHeldMessageGoOn)
+{
+	Pair pair;
+	const fbufs_buffer whole = alloc_one(pair.channel.sender, 3 * page);
+	const fbufs_buffer other = pair.send_new(2);
+	ASSERT_EQ(send_one(pair.channel.sender, whole.fbuf, 100, 1000), 1);
+	const Received first(pair.channel.receiver), second(pair.channel.receiver);
+	const Channel onward(pair.to, pair.from.domain);
+	const auto try_send = [&](std::uint64_t fbuf, std::uint32_t offset, std::uint32_t length) {
+		fbufs_message message = {};
+		message.slices = 1;
+		fbufs_slice slice = {};
+		slice.fbuf = fbuf;
+		slice.hold = second.handle();
+		slice.offset = offset;
+		slice.length = length;
+		return send(onward.sender, {message}, {slice}, FBUFS_DONTWAIT);
+	};
+	EXPECT_EQ(try_send(whole.fbuf, 99, 1), -EACCES);
+	EXPECT_EQ(try_send(whole.fbuf, 100, 1001), -EACCES);
+	EXPECT_EQ(try_send(whole.fbuf, 1100, 1), -EACCES);
+	EXPECT_EQ(try_send(whole.fbuf, 0xffffffff, 0xffffffff), -EACCES);
+	EXPECT_EQ(try_send(other.fbuf, 0, 1), -EACCES);
+	EXPECT_EQ(try_send(whole.fbuf, 100, 0), -EINVAL);
+	EXPECT_EQ(locate(pair.from.domain, whole.position).out_holders, 1u);
+	EXPECT_EQ(end_info(onward.receiver).out_queued, 0u);
+	EXPECT_EQ(try_send(whole.fbuf, 100, 1000), 1);
+	EXPECT_EQ(try_send(whole.fbuf, 1099, 1), 1);
+	EXPECT_EQ(locate(pair.from.domain, whole.position).out_holders, 3u);
+}
+
+TEST(Rule02OneOwner, AHoldIsOfItsDomainAndEndsOnce)
+{
+	Pair pair;
+	const fbufs_buffer buffer = pair.send_new(1);
+	const Received received(pair.channel.receiver);
+	for (const unsigned long request : {FBUFS_RELEASE, FBUFS_SECURE}) {
+		EXPECT_EQ(handles(pair.from.domain, request, {received.handle()}), -ENOENT);
+		EXPECT_EQ(handles(pair.to, request, {received.handle() + 1}), -ENOENT);
+		EXPECT_EQ(handles(pair.to, request, {received.handle() + (1ull << 32)}), -ENOENT);
+		EXPECT_EQ(handles(pair.to, request, {0}), -ENOENT);
+		EXPECT_EQ(handles(pair.to, request, {~0ull}), -ENOENT);
+	}
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), 1);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), -ENOENT);
+	EXPECT_EQ(handles(pair.to, FBUFS_SECURE, {received.handle()}), -ENOENT);
+
+	// Its place in the table is used again; the old handle is still nobody's.
+	pair.send_new(2);
+	const Received next(pair.channel.receiver);
+	EXPECT_NE(next.handle(), received.handle());
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), -ENOENT);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {next.handle()}), 1);
+}
+
+TEST(Rule02OneOwner, AnFbufOfAChannelGoesOverNoOther)
+{
+	Pair pair;
+	const Channel other(pair.from.domain, pair.to);
+	const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+	EXPECT_EQ(send_one(other.sender, buffer.fbuf, 0, page), -EXDEV);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_OWNED);
+	EXPECT_FALSE(store_faults(pair.from.at(buffer)));
+	EXPECT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), 1);
+}
+
+TEST(Rule02OneOwner, AnotherDomainsEndSendsNothingOfTheOriginators)
+{
+	Pair pair;
+	const Channel back(pair.to, pair.from.domain);
+	const fbufs_buffer buffer = alloc_one(pair.from.domain);
+	EXPECT_EQ(send_one(back.sender, buffer.fbuf, 0, page), -ENOENT);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_OWNED);
+}
+
+//
+// 3
+//
+
+TEST(Rule03ComesHome, LastInFirstOutOnItsChannel)
+{
+	Pair pair;
+	const Channel other(pair.from.domain, pair.to);
+	std::vector<fbufs_buffer> sent;
+	std::vector<std::uint64_t> held;
+	for (std::uint8_t i = 0; i < 4; i++)
+		sent.push_back(pair.send_new(0x40 + i));
+	for (int i = 0; i < 4; i++)
+		held.push_back(Received(pair.channel.receiver).handle());
+	const std::vector<std::size_t> order = {2, 0, 3, 1};
+	for (const std::size_t i : order)
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {held[i]}), 1);
+	for (const fbufs_buffer& buffer : sent)
+		EXPECT_EQ(locate(pair.from.domain, buffer.position).out_channel, pair.channel.id);
+
+	// Neither another channel nor the domain gets at them while the pool has room.
+	for (const int fd : {other.sender.get(), pair.from.domain.get()})
+		for (const fbufs_buffer& buffer : sent)
+			EXPECT_NE(alloc_one(fd).position, buffer.position);
+	for (std::size_t i = 4; i-- > 0;) {
+		const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+		EXPECT_EQ(buffer.position, sent[order[i]].position);
+		EXPECT_NE(buffer.fbuf, sent[order[i]].fbuf);
+		EXPECT_EQ(*pair.from.at(buffer), 0x40 + order[i]) << "old contents";
+	}
+}
+
+TEST(Rule03ComesHome, FbufsOfTheDomainJoinTheChannelTheyAreSentOn)
+{
+	Pair pair;
+	const fbufs_buffer buffer = alloc_one(pair.from.domain);
+	EXPECT_EQ(locate(pair.from.domain, buffer.position).out_channel, 0u);
+	ASSERT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), 1);
+	EXPECT_EQ(locate(pair.from.domain, buffer.position).out_channel, pair.channel.id);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	EXPECT_EQ(alloc_one(pair.channel.sender).position, buffer.position);
+}
+
+TEST(Rule03ComesHome, WithANoticeOfTheSentHandle)
+{
+	Pair pair;
+	const fbufs_buffer silent = pair.send_new(1);
+	const fbufs_buffer loud = pair.send_new(2, FBUFS_MESSAGE_NOTICE);
+	const Received first(pair.channel.receiver), second(pair.channel.receiver);
+	EXPECT_FALSE(polls(pair.from.domain, POLLIN));
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {first.handle()}), 1);
+	EXPECT_FALSE(polls(pair.from.domain, POLLIN));
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {second.handle()}), 1);
+	EXPECT_TRUE(polls(pair.from.domain, POLLIN));
+
+	std::vector<std::uint64_t> room(4);
+	fbufs_notices args = {};
+	args.size = sizeof(args);
+	args.fbufs = address(room.data());
+	args.count = 4;
+	EXPECT_EQ(call(pair.from.domain, FBUFS_NOTICES, args), 1);
+	EXPECT_EQ(room[0], loud.fbuf);
+	EXPECT_NE(room[0], silent.fbuf);
+	EXPECT_EQ(call(pair.from.domain, FBUFS_NOTICES, args), 0);
+	EXPECT_FALSE(polls(pair.from.domain, POLLIN));
+}
+
+TEST(Rule03ComesHome, WhoeverIsLastAndHoweverItEnds)
+{
+	Pair pair;
+	Fd second;
+	ASSERT_EQ(add_receiver(pair.channel.sender, second), 0);
+	const auto receive_and_hang = [&](int socket) {
+		const Fd domain = open_domain();
+		CHILD_EXPECT(attach(second, domain) == 0);
+		tell(socket, 'a');
+		CHILD_EXPECT(Received(second, 0).result == 1);
+		tell(socket, 'r');
+		::pause();
+		return 0;
+	};
+	Process child(receive_and_hang);
+	ASSERT_EQ(hear(child.socket()), 'a');
+	const fbufs_buffer held = pair.send_new(1);
+	ASSERT_EQ(hear(child.socket()), 'r');
+	const fbufs_buffer queued = pair.send_new(2);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	EXPECT_EQ(pair.state(held), FBUFS_STATE_SENT);
+	EXPECT_EQ(pair.state(queued), FBUFS_STATE_SENT);
+	child.kill();
+	EXPECT_TRUE(eventually([&] { return pair.state(held) == FBUFS_STATE_FREE; }));
+	EXPECT_TRUE(eventually([&] { return pair.state(queued) == FBUFS_STATE_FREE; }));
+	const std::set<std::uint64_t> home = {held.position, queued.position};
+	EXPECT_TRUE(home.contains(alloc_one(pair.channel.sender).position));
+	EXPECT_TRUE(home.contains(alloc_one(pair.channel.sender).position));
+}
+
+//
+// 4
+//
+
+TEST(Rule04ReceiversMay, KeepReadSendOnAndRelease)
+{
+	Pair pair;
+	const Fd third = open_domain();
+	const Channel onward(pair.to, third, FBUFS_CHANNEL_UNCACHED);
+	const fbufs_buffer buffer = pair.send_new(7);
+	const Received kept(pair.channel.receiver);
+	EXPECT_EQ(*pair.window.at(buffer.position), 7);
+
+	// Others come and go meanwhile.
+	for (std::uint8_t i = 0; i < 20; i++) {
+		pair.send_new(i);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	}
+	EXPECT_EQ(*pair.window.at(buffer.position), 7);
+
+	const auto before = gauges(third);
+	fbufs_message message = {};
+	message.slices = 1;
+	message.cookie = 99;
+	fbufs_slice slice = {};
+	slice.fbuf = kept.slices[0].fbuf;
+	slice.hold = kept.handle();
+	slice.offset = 16;
+	slice.length = 100;
+	ASSERT_EQ(send(onward.sender, {message}, {slice}), 1);
+	EXPECT_EQ(gauges(third)[FBUFS_GAUGE_PAGES], before[FBUFS_GAUGE_PAGES]);
+	EXPECT_EQ(gauges(third)[FBUFS_GAUGE_FBUFS], before[FBUFS_GAUGE_FBUFS]);
+	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_BYTES_COPIED], 0u);
+
+	const Received last(onward.receiver);
+	ASSERT_EQ(last.result, 1);
+	EXPECT_EQ(last.message.cookie, 99u);
+	EXPECT_EQ(last.message.length, 100u);
+	EXPECT_EQ(last.slices[0].position, buffer.position + 16);
+	const Window window(third, pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
+	EXPECT_EQ(*window.at(last.slices[0].position), 7);
+
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {kept.handle()}), 1);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+	EXPECT_EQ(*window.at(last.slices[0].position), 7);
+	EXPECT_EQ(handles(third, FBUFS_RELEASE, {last.handle()}), 1);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+	EXPECT_TRUE(load_faults(window.at(last.slices[0].position)));
+}
+
+//
+// 5
+//
+
+TEST(Rule05DomainsDoNotInherit, AChildCannotUseThem)
+{
+	Pair pair;
+	const fbufs_buffer buffer = pair.send_new(1);
+	const fbufs_buffer own = alloc_one(pair.from.domain);
+	EXPECT_EQ(in_child([&] {
+		CHILD_EXPECT(handles(pair.from.domain, FBUFS_FREE, {own.fbuf}) == -EPERM);
+		CHILD_EXPECT(send_one(pair.channel.sender, own.fbuf, 0, 1) == -EPERM);
+		CHILD_EXPECT(Received(pair.channel.receiver).result == -EPERM);
+		const Window window(pair.from.domain, pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
+		CHILD_EXPECT(window.error() == EPERM);
+		// Nor do its own domain and the name of the pool help.
+		const Fd domain = open_domain();
+		CHILD_EXPECT(attach(pair.channel.receiver, domain) == -EBUSY);
+		const Window other(domain, pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
+		CHILD_EXPECT(other.error() == ENOENT);
+		return 0;
+	}), 0);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 1u);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+	EXPECT_EQ(pair.state(own), FBUFS_STATE_OWNED);
+}
+
+TEST(Rule05DomainsDoNotInherit, AChildHasNoWindow)
+{
+	Pair pair;
+	const fbufs_buffer buffer = pair.send_new(1);
+	const Received received(pair.channel.receiver);
+	ASSERT_EQ(*pair.window.at(buffer.position), 1);
+	for (const volatile std::uint8_t* where : {pair.from.at(buffer), pair.window.at(buffer.position)})
+		EXPECT_EQ(in_child([=] { return (void)*where, 0; }), 128 + SIGSEGV);
+	// MADV_DOFORK does not undo it.
+	EXPECT_EQ(::madvise(pair.from.window.base(), pair.from.window.span(), MADV_DOFORK), -1);
+	EXPECT_EQ(errno, EINVAL);
+}
+
+TEST(Rule05DomainsDoNotInherit, EndsAreCloseOnExec)
+{
+	Pair pair;
+	Fd more;
+	ASSERT_EQ(add_receiver(pair.channel.sender, more), 0);
+	for (const int fd : {pair.channel.sender.get(), pair.channel.receiver.get(), more.get()})
+		EXPECT_EQ(::fcntl(fd, F_GETFD), FD_CLOEXEC);
+}
+
+TEST(Rule05DomainsDoNotInherit, AnInheritedDescriptorKeepsNothingAlive)
+{
+	Fd sender, receiver;
+	const Fd here = open_domain();
+	ASSERT_EQ(channel_create(here, 0, 0, sender, receiver), 0);
+	ASSERT_EQ(attach(receiver, here), 0);
+	int control[2];
+	ASSERT_EQ(::pipe(control), 0);
+	Process middle([&](int socket) {
+		const Originator origin;
+		CHILD_EXPECT(attach(sender, origin.domain) == 0);
+		CHILD_EXPECT(send_one(sender, alloc_one(sender).fbuf, 0, 1) == 1);
+		CHILD_EXPECT(alloc_one(sender).fbuf != 0);
+		if (::fork() == 0) {
+			// The grandchild inherits the domain and the ends, and outlives the middle.
+			::close(control[1]);
+			(void)hear(control[0]);
+			::_exit(0);
+		}
+		tell(socket, 'k');
+		::pause();
+		return 0;
+	});
+	const Fd reading(control[0]);
+	Fd writing(control[1]);
+	ASSERT_EQ(hear(middle.socket()), 'k');
+	middle.kill();
+	EXPECT_TRUE(eventually([&] { return (poll_events(receiver) & POLLHUP) != 0; }));
+	EXPECT_TRUE(eventually([&] { return gauges(here)[FBUFS_GAUGE_FBUFS] == 1; })) << "only the message's";
+	EXPECT_EQ(handles(here, FBUFS_RELEASE, {Received(receiver).handle()}), 1);
+	EXPECT_TRUE(eventually([&] { return gauges(here)[FBUFS_GAUGE_PAGES] == 0; }));
+	writing.reset();
+}
+
+//
+// 6
+//
+
+// What a process may be about when it is killed. Each tells 'k' when it is ready.
+struct Death {
+	const char* name;
+	int (*body)(int socket, const Fd& sender, const Fd& receiver);
+};
+
+void PrintTo(const Death& death, std::ostream* out)
+{
+	*out << death.name;
+}
+
+int die_owning(int socket, const Fd& sender, const Fd&)
+{
+	const Originator origin;
+	CHILD_EXPECT(attach(sender, origin.domain) == 0);
+	std::vector<fbufs_buffer> buffers(10);
+	CHILD_EXPECT(alloc(sender, 5 * page, buffers) == 10);
+	CHILD_EXPECT(alloc(origin.domain, page, buffers) == 10);
+	std::memset(origin.at(buffers[0]), 1, page);
+	CHILD_EXPECT(handles(origin.domain, FBUFS_FREE, {buffers[1].fbuf}) == 1);
+	tell(socket, 'k');
+	return ::pause();
+}
+
+int die_sending(int socket, const Fd& sender, const Fd&)
+{
+	const Originator origin;
+	CHILD_EXPECT(attach(sender, origin.domain) == 0);
+	for (std::uint32_t i = 0; i < depth; i++)
+		CHILD_EXPECT(send_one(sender, alloc_one(sender).fbuf, 0, page, i) == 1);
+	const fbufs_buffer more = alloc_one(sender);
+	tell(socket, 'k');
+	(void)send_one(sender, more.fbuf, 0, page);
+	return 1;
+}
+
+int die_waiting(int socket, const Fd&, const Fd& receiver)
+{
+	const Fd domain = open_domain();
+	CHILD_EXPECT(attach(receiver, domain) == 0);
+	tell(socket, 'k');
+	(void)Received(receiver, 0);
+	return 1;
+}
+
+// Sends to itself: some fbufs are queued, some held, some sent on from what is held.
+int die_holding(int socket, const Fd& sender, const Fd& receiver)
+{
+	const Originator origin;
+	CHILD_EXPECT(attach(sender, origin.domain) == 0);
+	CHILD_EXPECT(attach(receiver, origin.domain) == 0);
+	for (int i = 0; i < 6; i++)
+		CHILD_EXPECT(send_one(sender, alloc_one(sender).fbuf, 0, page) == 1);
+	const Received first(receiver), second(receiver);
+	fbufs_message message = {};
+	message.slices = 1;
+	message.flags = FBUFS_MESSAGE_NOTICE;
+	fbufs_slice slice = first.slices[0];
+	slice.hold = first.handle();
+	CHILD_EXPECT(send(sender, {message}, {slice}) == 1);
+	tell(socket, 'k');
+	return ::pause();
+}
+
+// Its domain's descriptor and those of its ends are all elsewhere, too.
+int die_passed_on(int socket, const Fd& sender, const Fd& receiver)
+{
+	const Originator origin;
+	CHILD_EXPECT(attach(sender, origin.domain) == 0);
+	CHILD_EXPECT(attach(receiver, origin.domain) == 0);
+	CHILD_EXPECT(send_one(sender, alloc_one(sender).fbuf, 0, page) == 1);
+	tell(socket, 'k');
+	pass_fd(socket, origin.domain);
+	return ::pause();
+}
+
+class Rule06DeathLeavesNothing : public ::testing::TestWithParam<Death> {};
+
+TEST_P(Rule06DeathLeavesNothing, AtAnyPoint)
+{
+	const Fd here = open_domain();
+	const auto before = gauges(here);
+	Fd sender, receiver;
+	ASSERT_EQ(channel_create(here, 0, depth, sender, receiver), 0);
+	Process child([&](int socket) { return GetParam().body(socket, sender, receiver); });
+	ASSERT_EQ(hear(child.socket()), 'k');
+	// Time to get to where it blocks.
+	::usleep(100000);
+	child.kill();
+	const auto sees_hangup = [&] { return ((poll_events(sender) | poll_events(receiver)) & POLLHUP) != 0; };
+	EXPECT_TRUE(eventually(sees_hangup));
+	sender.reset();
+	receiver.reset();
+	EXPECT_TRUE(eventually([&] { return gauges(here) == before; })) << ::testing::PrintToString(gauges(here));
+}
+
+INSTANTIATE_TEST_SUITE_P(Deaths, Rule06DeathLeavesNothing,
+			 ::testing::Values(Death{"Owning", die_owning}, Death{"Sending", die_sending},
+					   Death{"Waiting", die_waiting}, Death{"Holding", die_holding},
+					   Death{"PassedOn", die_passed_on}),
+			 [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Rule06DeathOfTheOriginator, WhatReceiversHoldStays)
+{
+	const Fd here = open_domain();
+	Fd sender, receiver;
+	ASSERT_EQ(channel_create(here, 0, depth, sender, receiver), 0);
+	ASSERT_EQ(attach(receiver, here), 0);
+	Process child([&](int socket) {
+		const Originator origin;
+		CHILD_EXPECT(attach(sender, origin.domain) == 0);
+		for (std::uint8_t i = 1; i <= 3; i++) {
+			const fbufs_buffer buffer = alloc_one(sender, 2 * page);
+			std::memset(origin.at(buffer), i, 2 * page);
+			CHILD_EXPECT(send_one(sender, buffer.fbuf, 0, 2 * page, i) == 1);
+		}
+		CHILD_EXPECT(alloc_one(sender, 100 * page).fbuf != 0);
+		tell(socket, 'k');
+		return ::pause();
+	});
+	ASSERT_EQ(hear(child.socket()), 'k');
+	const Received first(receiver);
+	ASSERT_EQ(first.result, 1);
+	child.kill();
+	EXPECT_TRUE(eventually([&] { return (poll_events(receiver) & POLLHUP) != 0; }));
+	EXPECT_TRUE(eventually([&] { return gauges(here)[FBUFS_GAUGE_PAGES] == 6; }));
+
+	fbufs_pool_info info = {};
+	info.size = sizeof(info);
+	info.pool = FBUFS_HANDLE_POOL(first.slices[0].fbuf);
+	ASSERT_EQ(call(here, FBUFS_POOL_INFO, info), 0);
+	const Window window(here, info.pool, info.out_span, PROT_READ);
+	ASSERT_EQ(window.error(), 0);
+	EXPECT_EQ(window.at(first.slices[0].position)[2 * page - 1], 1);
+	for (std::uint8_t i = 2; i <= 3; i++) {
+		const Received next(receiver);
+		ASSERT_EQ(next.message.cookie, i);
+		EXPECT_EQ(*window.at(next.slices[0].position), i);
+		EXPECT_EQ(handles(here, FBUFS_RELEASE, {next.handle()}), 1);
+	}
+	EXPECT_EQ(Received(receiver).result, 0) << "the end of the stream";
+	EXPECT_EQ(gauges(here)[FBUFS_GAUGE_PAGES], 2u);
+	EXPECT_EQ(handles(here, FBUFS_RELEASE, {first.handle()}), 1);
+	EXPECT_EQ(gauges(here)[FBUFS_GAUGE_PAGES], 0u);
+	EXPECT_TRUE(load_faults(window.at(first.slices[0].position)));
+}
+
+} // namespace
