@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+
+#include "bench_link.hpp"
+#include "tool.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <optional>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace bench {
+
+namespace {
+
+using tool::expect;
+using tool::failure;
+
+constexpr std::size_t page = 4096;
+
+[[noreturn]] void die(const char* doing)
+{
+	throw failure(tool::failed, std::string(doing) + ": " + std::strerror(errno));
+}
+
+// --- copying through a descriptor ------------------------------------------------------
+
+// The payload is made in one private buffer and read into another, as programs do.
+class copying_link : public link {
+public:
+	explicit copying_link(const shape& of) : shape_(of), buffer_(of.bytes * of.batch) {}
+	~copying_link() override
+	{
+		for (const int fd : fds_)
+			if (fd >= 0)
+				::close(fd);
+	}
+	void open_producer() override { close_one(0); }
+	void open_consumer() override { close_one(1); }
+
+protected:
+	std::span<std::byte> payload(unsigned index)
+	{
+		return std::span(buffer_).subspan(index * shape_.bytes, shape_.bytes);
+	}
+	void write_all(std::span<const std::byte> bytes)
+	{
+		while (!bytes.empty()) {
+			const ssize_t n = ::write(fds_[1], bytes.data(), bytes.size());
+			if (n < 0)
+				die("write");
+			bytes = bytes.subspan(static_cast<std::size_t>(n));
+		}
+	}
+	// Whole messages: what arrived, completed to the end of the last one.
+	std::size_t read_messages(std::span<std::byte> into)
+	{
+		std::size_t have = 0;
+		do {
+			const ssize_t n = ::read(fds_[0], into.data() + have, into.size() - have);
+			if (n <= 0)
+				die("read");
+			have += static_cast<std::size_t>(n);
+		} while (have % shape_.bytes);
+		return have;
+	}
+	void close_one(std::size_t which)
+	{
+		::close(fds_[which]);
+		fds_[which] = -1;
+	}
+
+	shape shape_;
+	std::array<int, 2> fds_ = {-1, -1}; // read from [0], write to [1]
+	std::vector<std::byte> buffer_;
+};
+
+class stream_link : public copying_link {
+public:
+	using copying_link::copying_link;
+	void produce(std::uint64_t first, unsigned count) override
+	{
+		for (unsigned i = 0; i < count; i++)
+			write_words(payload(i), first + i, shape_.how);
+		write_all(std::span(buffer_).first(count * shape_.bytes));
+	}
+	unsigned consume(std::uint64_t first, unsigned most) override
+	{
+		const std::size_t have = read_messages(std::span(buffer_).first(std::min(most, shape_.batch) * shape_.bytes));
+		const auto count = static_cast<unsigned>(have / shape_.bytes);
+		for (unsigned i = 0; i < count; i++)
+			check_words(payload(i), first + i, shape_.how);
+		return count;
+	}
+};
+
+class pipe_link : public stream_link {
+public:
+	explicit pipe_link(const shape& of) : stream_link(of)
+	{
+		if (::pipe2(fds_.data(), O_CLOEXEC) < 0)
+			die("pipe");
+		// As large as it may be without privilege: fewer switches.
+		(void)::fcntl(fds_[1], F_SETPIPE_SZ, 1 << 20);
+	}
+};
+
+class unix_stream_link : public stream_link {
+public:
+	explicit unix_stream_link(const shape& of) : stream_link(of)
+	{
+		if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds_.data()) < 0)
+			die("socketpair");
+	}
+};
+
+// A packet a message; messages longer than a packet may be go in several.
+class seqpacket_link : public copying_link {
+public:
+	explicit seqpacket_link(const shape& of) : copying_link(of), piece_(std::min(of.bytes, most_piece))
+	{
+		if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds_.data()) < 0)
+			die("socketpair");
+		const std::size_t packets = of.batch * ((of.bytes + piece_ - 1) / piece_);
+		headers_.resize(packets);
+		vectors_.resize(packets);
+	}
+	void produce(std::uint64_t first, unsigned count) override
+	{
+		for (unsigned i = 0; i < count; i++)
+			write_words(payload(i), first + i, shape_.how);
+		const unsigned packets = prepare(count);
+		for (unsigned done = 0; done < packets;) {
+			const int n = ::sendmmsg(fds_[1], headers_.data() + done, std::min(packets - done, 1024U), 0);
+			if (n < 0)
+				die("sendmmsg");
+			done += static_cast<unsigned>(n);
+		}
+	}
+	unsigned consume(std::uint64_t first, unsigned most) override
+	{
+		const unsigned per_message = prepare(1);
+		const unsigned packets = prepare(std::min(most, shape_.batch));
+		unsigned done = 0;
+		do {
+			const int n = ::recvmmsg(fds_[0], headers_.data() + done, std::min(packets - done, 1024U),
+						 MSG_WAITFORONE, nullptr);
+			if (n <= 0)
+				die("recvmmsg");
+			done += static_cast<unsigned>(n);
+		} while (done % per_message);
+		for (unsigned i = 0; i < done / per_message; i++)
+			check_words(payload(i), first + i, shape_.how);
+		return done / per_message;
+	}
+
+private:
+	static constexpr std::size_t most_piece = 128 << 10;
+
+	unsigned prepare(unsigned count)
+	{
+		unsigned packets = 0;
+		for (unsigned i = 0; i < count; i++) {
+			for (auto rest = payload(i); !rest.empty(); packets++) {
+				const std::size_t length = std::min(rest.size(), piece_);
+				vectors_[packets] = {rest.data(), length};
+				headers_[packets] = {};
+				headers_[packets].msg_hdr.msg_iov = &vectors_[packets];
+				headers_[packets].msg_hdr.msg_iovlen = 1;
+				rest = rest.subspan(length);
+			}
+		}
+		return packets;
+	}
+
+	std::size_t piece_;
+	std::vector<mmsghdr> headers_;
+	std::vector<iovec> vectors_;
+};
+
+// No transfer at all: the copy alone, made by the consumer from a buffer of its own.
+class memcpy_link : public link {
+public:
+	explicit memcpy_link(const shape& of) : shape_(of), from_(of.bytes), to_(of.bytes) {}
+	void open_producer() override {}
+	void open_consumer() override {}
+	void produce(std::uint64_t, unsigned) override {}
+	unsigned consume(std::uint64_t first, unsigned most) override
+	{
+		const unsigned count = std::min(most, shape_.batch);
+		for (unsigned i = 0; i < count; i++) {
+			write_words(from_, first + i, shape_.how);
+			std::memcpy(to_.data(), from_.data(), to_.size());
+			check_words(to_, first + i, shape_.how);
+		}
+		return count;
+	}
+
+private:
+	shape shape_;
+	std::vector<std::byte> from_;
+	std::vector<std::byte> to_;
+};
+
+// --- fbufs -------------------------------------------------------------------------------
+
+class fbufs_link : public link {
+public:
+	fbufs_link(const shape& of, bool secure, bool cached) : shape_(of), options_{secure, cached, depth_for(of)}
+	{
+		if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair_.data()) < 0)
+			die("socketpair");
+	}
+	~fbufs_link() override
+	{
+		// Before the domain, and the descriptors last.
+		held_.clear();
+		batch_.clear();
+		sender_.reset();
+		receiver_.reset();
+	}
+	void open_producer() override
+	{
+		open_domain();
+		const std::uint64_t room = (options_.depth + 2ULL * shape_.batch + 34) * ((shape_.bytes + page - 1) / page * page);
+		expect(domain_->create_pool(room), "cannot make a pool");
+		auto [sender, end] = expect(domain_->create_channel(options_), "cannot make a channel");
+		sender_ = std::move(sender);
+		const int fd = end.fd();
+		pass(fd);
+		await();
+	}
+	void open_consumer() override
+	{
+		open_domain();
+		receiver_ = expect(domain_->attach_receiver(fbuf::endpoint(take())), "cannot attach");
+		held_.resize(shape_.batch);
+		(void)!::write(pair_[1], "", 1);
+	}
+	void produce(std::uint64_t first, unsigned count) override
+	{
+		if (count == 1) {
+			auto buffer = expect(sender_->allocate(shape_.bytes), "cannot allocate");
+			write_words(buffer.data().first(shape_.bytes), first, shape_.how);
+			(void)expect(sender_->send(std::move(buffer), shape_.bytes, first), "cannot send");
+			return;
+		}
+		batch_.clear();
+		for (unsigned i = 0; i < count; i++) {
+			auto buffer = expect(sender_->allocate(shape_.bytes), "cannot allocate");
+			write_words(buffer.data().first(shape_.bytes), first + i, shape_.how);
+			batch_.emplace_back(first + i);
+			expect(batch_.back().append(std::move(buffer), 0, shape_.bytes), "cannot append");
+		}
+		for (std::span<fbuf::aggregate> left(batch_); !left.empty();)
+			left = left.subspan(expect(sender_->send(left), "cannot send").messages);
+	}
+	unsigned consume(std::uint64_t first, unsigned most) override
+	{
+		const auto count = static_cast<unsigned>(
+			expect(receiver_->receive(std::span(held_).first(std::min(most, shape_.batch))), "cannot receive"));
+		for (unsigned i = 0; i < count; i++) {
+			check_words(held_[i].data(), first + i, shape_.how);
+			held_[i].release();
+		}
+		return count;
+	}
+	effort caused() override
+	{
+		const auto now = expect(domain_->count(), "cannot count");
+		return {now.faults, now.ptes_set + now.ptes_cleared, now.tlb_flushes, now.pages_allocated};
+	}
+
+private:
+	static std::uint32_t depth_for(const shape& of) { return of.bytes > (4 << 20) ? 32 : 64; }
+	void open_domain() { domain_.emplace(expect(fbuf::domain::open(), "cannot open /dev/fbufs")); }
+	void pass(int fd)
+	{
+		char byte = 0;
+		iovec data = {&byte, 1};
+		alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+		msghdr message = {};
+		message.msg_iov = &data;
+		message.msg_iovlen = 1;
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+		cmsghdr* header = CMSG_FIRSTHDR(&message);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(sizeof(int));
+		std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+		if (::sendmsg(pair_[0], &message, 0) < 0)
+			die("sendmsg");
+	}
+	int take()
+	{
+		char byte = 0;
+		iovec data = {&byte, 1};
+		alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+		msghdr message = {};
+		message.msg_iov = &data;
+		message.msg_iovlen = 1;
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+		int fd = -1;
+		if (::recvmsg(pair_[1], &message, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&message))
+			std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+		return fd;
+	}
+	void await()
+	{
+		char byte;
+		if (::read(pair_[0], &byte, 1) != 1)
+			die("the consumer did not come up");
+	}
+
+	shape shape_;
+	fbuf::channel_options options_;
+	std::array<int, 2> pair_ = {-1, -1};
+	std::optional<fbuf::domain> domain_;
+	std::optional<fbuf::sender> sender_;
+	std::optional<fbuf::receiver> receiver_;
+	std::vector<fbuf::aggregate> batch_;
+	std::vector<fbuf::message> held_;
+};
+
+constexpr const char* names[] = {
+	"fbufs-volatile-cached", "fbufs-secure-cached", "fbufs-volatile-uncached", "fbufs-secure-uncached",
+	"pipe", "unix-stream", "unix-seqpacket", "memcpy",
+};
+
+} // namespace
+
+void write_words(std::span<std::byte> payload, std::uint64_t number, touch how)
+{
+	const std::size_t end = how == touch::header ? 1 : payload.size();
+	for (std::size_t at = 0; at < end; at += page)
+		std::memcpy(payload.data() + at, &number, sizeof(number));
+}
+
+void check_words(std::span<const std::byte> payload, std::uint64_t number, touch how)
+{
+	const std::size_t end = how == touch::header ? 1 : payload.size();
+	for (std::size_t at = 0; at < end; at += page) {
+		std::uint64_t word;
+		std::memcpy(&word, payload.data() + at, sizeof(word));
+		if (word != number)
+			throw failure(tool::mismatch, "a message is not what was sent");
+	}
+}
+
+std::span<const char* const> mechanisms()
+{
+	return names;
+}
+
+std::unique_ptr<link> make_link(const std::string& mechanism, const shape& of)
+{
+	if (mechanism.starts_with("fbufs-"))
+		return std::make_unique<fbufs_link>(of, mechanism.find("secure") != std::string::npos,
+						    mechanism.find("uncached") == std::string::npos);
+	if (mechanism == "pipe")
+		return std::make_unique<pipe_link>(of);
+	if (mechanism == "unix-stream")
+		return std::make_unique<unix_stream_link>(of);
+	if (mechanism == "unix-seqpacket")
+		return std::make_unique<seqpacket_link>(of);
+	if (mechanism == "memcpy")
+		return std::make_unique<memcpy_link>(of);
+	throw failure(tool::usage, "no such mechanism: " + mechanism);
+}
+
+} // namespace bench
