@@ -2,6 +2,7 @@
 // Copyright (c) 2026 The fbufs authors
 
 #include <linux/bug.h>
+#include <linux/compiler.h>
 #include <linux/errno.h>
 
 #include "access.h"
@@ -57,7 +58,7 @@ int access_send(struct fbufs_access *access)
 	if (access->state == FBUFS_STATE_SENDING)
 		return 0;
 	if (access->state != FBUFS_STATE_OWNED)
-		return -EACCES;
+		return access->state == FBUFS_STATE_SENT ? -EACCES : -ENOENT;
 	access->state = FBUFS_STATE_SENDING;
 	return 0;
 }
@@ -77,14 +78,17 @@ static void access_unlock(struct fbufs_access *access)
 	access->flags = access->flags & (ACCESS_RW | ACCESS_REVOKE) ? ACCESS_RW : 0;
 }
 
-/* The send call fails: the originator's again. True when it was SENT before. */
-bool access_undo_send(struct fbufs_access *access)
+/* The send call fails before anything was locked: the originator's again. */
+void access_undo_send(struct fbufs_access *access)
 {
-	bool was_sent = access->state == FBUFS_STATE_SENT;
-
+	WARN_ON_ONCE(access->state != FBUFS_STATE_SENDING);
 	access->state = FBUFS_STATE_OWNED;
-	access_unlock(access);
-	return was_sent;
+}
+
+/* Whether nobody can write it: marked, and the mappings are gone. */
+bool access_is_locked(const struct fbufs_access *access)
+{
+	return (READ_ONCE(access->flags) & (ACCESS_LOCKED | ACCESS_REVOKE)) == ACCESS_LOCKED;
 }
 
 /*

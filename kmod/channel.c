@@ -16,6 +16,8 @@
 
 /* How many messages a call moves between two looks at the queue. */
 #define CHUNK 32
+/* How many elements of the user's arrays are copied at a time. */
+#define AHEAD 12
 #define DEFAULT_DEPTH 64
 
 static atomic_t next_channel = ATOMIC_INIT(0);
@@ -154,21 +156,27 @@ static void sender_detach(struct fbufs_end *end)
 static void receiver_detach(struct fbufs_end *end)
 {
 	struct fbufs_channel *channel = end->channel;
+	bool last;
 
 	mutex_lock(&end->mutex);
 	spin_lock(&channel->lock);
 	end->gone = true;
 	channel->receivers[end->index] = NULL;
 	channel->present &= ~BIT_ULL(end->index);
+	last = !channel->present;
 	if (channel->sender)
 		wake_up_all(&channel->sender->wait);
 	spin_unlock(&channel->lock);
+	if (last && channel->pool)
+		pool_notify(channel->pool);
 	/* No sender sees the queue any more. */
 	while (end->head != end->tail)
 		transfer_drop(end->ring[end->head++ & (channel->depth - 1)]);
 	/* As a receiver it could see all fbufs of the channel; now only what it holds. */
-	if (end->domain && channel->pool)
+	if (end->domain && channel->pool) {
+		WRITE_ONCE(end->domain->detached, true);
 		map_hide_pool(end->domain, channel->pool);
+	}
 	mutex_unlock(&end->mutex);
 	wake_up_all(&end->wait);
 }
@@ -258,14 +266,14 @@ int channel_check_end(struct fbufs_end *end)
  * channel_alloc - allocate fbufs for the channel of a sending end
  * @end: the end
  * @bytes: of each
- * @fbufs: where to put them
+ * @buffers: where to put them
  * @n: how many
  *
  * The caller has asked channel_check_end().
  *
  * Return: as transfer_alloc(), or -ENXIO, -EPIPE, -EINVAL.
  */
-int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbuf **fbufs, u32 n)
+int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers, u32 n)
 {
 	struct fbufs_channel *channel = end->channel;
 	struct fbufs_class *class = READ_ONCE(channel->recent);
@@ -283,7 +291,28 @@ int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbuf **fbufs, u32 n)
 			return -ENOMEM;
 		WRITE_ONCE(channel->recent, class);
 	}
-	return transfer_alloc(end->domain, class, fbufs, n);
+	return transfer_alloc(end->domain, class, buffers, n);
+}
+
+/**
+ * channel_report_fbufs - tell the user about allocated fbufs
+ * @domain: the caller's
+ * @buffers: the fbufs
+ * @n: how many
+ * @out: the user's array
+ *
+ * Return: @n, or -EFAULT with all of them free again: the user never saw them.
+ */
+int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n,
+			 struct fbufs_buffer __user *out)
+{
+	u32 i;
+
+	if (!copy_to_user(out, buffers, n * sizeof(*buffers)))
+		return n;
+	for (i = 0; i < n; i++)
+		transfer_free(domain, buffers[i].fbuf);
+	return -EFAULT;
 }
 
 /*
@@ -360,28 +389,75 @@ static void channel_return_spares(struct fbufs_channel *channel,
 	spin_unlock(&channel->lock);
 }
 
-/* Where a send call is in the user's arrays. */
+/*
+ * Where a send call is in the user's arrays. Elements are copied ahead, several
+ * at a time; each is read once only, so the user cannot change it in between.
+ */
 struct send_cursor {
 	const struct fbufs_message __user *messages;
 	const struct fbufs_slice __user *slices;
-	u32 slices_left;
+	u32 count;
+	u32 nslices;
+	u32 message;		/* the next one */
+	u32 slice;		/* the next message's first */
+	u32 message_from, message_to;	/* copied ahead */
+	u32 slice_from, slice_to;
+	struct fbufs_message message_ahead[AHEAD];
+	struct fbufs_slice slice_ahead[AHEAD];
 };
+
+/* Copy elements @from on, up to @end; fewer when the rest is at a bad address. */
+static u32 copy_ahead(void *to, const void __user *array, size_t size, u32 from, u32 end)
+{
+	u32 n = min_t(u32, end - from, AHEAD);
+
+	if (!copy_from_user(to, array + from * size, n * size))
+		return from + n;
+	return copy_from_user(to, array + from * size, size) ? from : from + 1;
+}
+
+/* The next message, or NULL with a bad address. */
+static const struct fbufs_message *send_message(struct send_cursor *cursor)
+{
+	if (cursor->message >= cursor->message_to) {
+		cursor->message_from = cursor->message;
+		cursor->message_to = copy_ahead(cursor->message_ahead, cursor->messages,
+						sizeof(*cursor->messages), cursor->message,
+						cursor->count);
+		if (cursor->message_to == cursor->message_from)
+			return NULL;
+	}
+	return &cursor->message_ahead[cursor->message - cursor->message_from];
+}
+
+/* A slice, at or after those looked at before, or NULL with a bad address. */
+static const struct fbufs_slice *send_slice(struct send_cursor *cursor, u32 slice)
+{
+	if (slice >= cursor->slice_to || slice < cursor->slice_from) {
+		cursor->slice_from = slice;
+		cursor->slice_to = copy_ahead(cursor->slice_ahead, cursor->slices,
+					      sizeof(*cursor->slices), slice, cursor->nslices);
+		if (cursor->slice_to == cursor->slice_from)
+			return NULL;
+	}
+	return &cursor->slice_ahead[slice - cursor->slice_from];
+}
 
 static int message_check(const struct fbufs_message *message, const struct send_cursor *cursor)
 {
 	if (message->message || message->length || message->flags & ~FBUFS_MESSAGE_NOTICE ||
 	    !message->slices)
 		return -EINVAL;
-	if (message->slices > FBUFS_MAX_SLICES || message->slices > cursor->slices_left)
+	if (message->slices > FBUFS_MAX_SLICES ||
+	    message->slices > cursor->nslices - cursor->slice)
 		return -EMSGSIZE;
 	return 0;
 }
 
 /* Add the slices of a message. With an error some may have been added. */
 static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggregate,
-			  const struct fbufs_message *message, const struct send_cursor *cursor)
+			  const struct fbufs_message *message, struct send_cursor *cursor)
 {
-	struct fbufs_slice slice;
 	int err;
 	u32 i;
 
@@ -390,9 +466,11 @@ static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggrega
 	aggregate->cookie = message->cookie;
 	aggregate->length = 0;
 	for (i = 0; i < message->slices; i++) {
-		if (copy_from_user(&slice, &cursor->slices[i], sizeof(slice)))
+		const struct fbufs_slice *slice = send_slice(cursor, cursor->slice + i);
+
+		if (!slice)
 			return -EFAULT;
-		err = transfer_add(end->domain, end->channel, aggregate, &slice);
+		err = transfer_add(end->domain, end->channel, aggregate, slice);
 		if (err)
 			return err;
 	}
@@ -406,24 +484,24 @@ static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggrega
 static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_cursor *cursor,
 					    struct fbufs_aggregate **spare)
 {
+	const struct fbufs_message *message = send_message(cursor);
 	struct fbufs_aggregate *aggregate;
-	struct fbufs_message message;
 	int err;
 
-	if (copy_from_user(&message, cursor->messages, sizeof(message)))
+	if (!message)
 		return ERR_PTR(-EFAULT);
-	err = message_check(&message, cursor);
+	err = message_check(message, cursor);
 	if (err)
 		return ERR_PTR(err);
-	if (*spare && message.slices <= MESSAGE_INLINE) {
+	if (*spare && message->slices <= MESSAGE_INLINE) {
 		aggregate = *spare;
 		*spare = NULL;
 	} else {
-		aggregate = aggregate_alloc(message.slices);
+		aggregate = aggregate_alloc(message->slices);
 	}
 	if (!aggregate)
 		return ERR_PTR(-ENOMEM);
-	err = aggregate_fill(end, aggregate, &message, cursor);
+	err = aggregate_fill(end, aggregate, message, cursor);
 	if (!err && aggregate->flags & MESSAGE_NOTICE)
 		err = end->domain->pool ?
 		      pool_promise_notices(end->domain->pool, aggregate->nsegments) : -ENXIO;
@@ -431,9 +509,8 @@ static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_c
 		transfer_undo(aggregate);
 		return ERR_PTR(err);
 	}
-	cursor->messages++;
-	cursor->slices += message.slices;
-	cursor->slices_left -= message.slices;
+	cursor->message++;
+	cursor->slice += message->slices;
 	return aggregate;
 }
 
@@ -528,7 +605,8 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 	struct send_cursor cursor = {
 		.messages = u64_to_user_ptr(send->messages),
 		.slices = u64_to_user_ptr(send->slices),
-		.slices_left = send->nslices,
+		.count = send->count,
+		.nslices = send->nslices,
 	};
 	u32 done = 0;
 	int n = 0;
@@ -552,32 +630,19 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(send->refill);
-	struct fbuf *fbufs[CHUNK];
-	struct fbufs_pool *pool;
+	struct fbufs_buffer buffers[AHEAD];
 	u32 done = 0;
-	int n, i;
+	int n, told;
 
 	while (done < send->refill_count) {
-		n = channel_alloc(end, send->refill_bytes, fbufs,
-				  min_t(u32, send->refill_count - done, CHUNK));
+		n = channel_alloc(end, send->refill_bytes, buffers,
+				  min_t(u32, send->refill_count - done, AHEAD));
 		if (n <= 0)
 			break;
-		pool = end->channel->pool;
-		for (i = 0; i < n; i++) {
-			struct fbufs_buffer buffer = {
-				.fbuf = pool_handle(pool, fbufs[i]),
-				.position = pool_position(pool, fbufs[i], 0),
-			};
-
-			if (copy_to_user(&out[done], &buffer, sizeof(buffer)))
-				break;
-			done++;
-		}
-		if (i == n)
-			continue;
-		for (; i < n; i++)
-			transfer_free(end->domain, pool_handle(pool, fbufs[i]));
-		break;
+		told = channel_report_fbufs(end->domain, buffers, n, out + done);
+		if (told < 0)
+			break;
+		done += n;
 	}
 	return done;
 }
@@ -619,59 +684,103 @@ static bool sender_is_gone(const struct fbufs_channel *channel)
 	return !READ_ONCE(channel->sender);
 }
 
-/* Where a receive call is in the user's arrays. */
+/*
+ * Where a receive call is in the user's arrays. Slices and messages are staged
+ * and copied several at a time.
+ */
 struct receive_cursor {
 	struct fbufs_message __user *messages;
 	struct fbufs_slice __user *slices;
-	u32 slices_left;
 	u32 room;
+	u32 slices_left;
+	u32 nstaged_messages;
+	u32 nstaged_slices;
+	struct fbufs_message staged_messages[AHEAD];
+	struct fbufs_slice staged_slices[AHEAD];
 };
 
-static int segment_report(const struct fbufs_segment *segment, struct fbufs_slice __user *out)
+/* A place to go back to when a chunk fails. */
+struct receive_mark {
+	u32 room;
+	u32 slices_left;
+};
+
+static struct receive_mark receive_mark(const struct receive_cursor *cursor)
 {
-	const struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
-	struct fbufs_slice slice = {
-		.fbuf = pool_handle(pool, segment->fbuf),
-		.position = pool_position(pool, segment->fbuf, segment->offset),
+	return (struct receive_mark){ .room = cursor->room, .slices_left = cursor->slices_left };
+}
+
+static void receive_rewind(struct receive_cursor *cursor, const struct receive_mark *mark)
+{
+	cursor->room = mark->room;
+	cursor->slices_left = mark->slices_left;
+	cursor->nstaged_messages = 0;
+	cursor->nstaged_slices = 0;
+}
+
+static int stage_flush_slices(struct receive_cursor *cursor)
+{
+	u32 n = cursor->nstaged_slices;
+
+	if (n && copy_to_user(cursor->slices, cursor->staged_slices, n * sizeof(*cursor->slices)))
+		return -EFAULT;
+	cursor->slices += n;
+	cursor->nstaged_slices = 0;
+	return 0;
+}
+
+static int stage_flush(struct receive_cursor *cursor)
+{
+	u32 n = cursor->nstaged_messages;
+
+	if (n && copy_to_user(cursor->messages, cursor->staged_messages,
+			      n * sizeof(*cursor->messages)))
+		return -EFAULT;
+	cursor->messages += n;
+	cursor->nstaged_messages = 0;
+	return stage_flush_slices(cursor);
+}
+
+/* Stage a slice. Returns whether nobody can write it, or -EFAULT. */
+static int stage_segment(const struct fbufs_segment *segment, struct receive_cursor *cursor)
+{
+	const struct fbuf *fbuf = segment->fbuf;
+	const struct fbufs_pool *pool = fbuf_pool(fbuf);
+
+	if (cursor->nstaged_slices == AHEAD && stage_flush_slices(cursor))
+		return -EFAULT;
+	cursor->staged_slices[cursor->nstaged_slices++] = (struct fbufs_slice){
+		.fbuf = pool_handle(pool, fbuf),
+		.position = pool_position(pool, fbuf, segment->offset),
 		.offset = segment->offset,
 		.length = segment->length,
 	};
-
-	return copy_to_user(out, &slice, sizeof(slice)) ? -EFAULT : 0;
+	return access_is_locked(&fbuf->access);
 }
 
-static bool aggregate_is_locked(const struct fbufs_aggregate *aggregate)
+/* Tell the user about a message; what is staged goes with stage_flush(). */
+static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle,
+			 struct receive_cursor *cursor)
 {
+	bool all_locked = true;
 	u32 i;
+	int locked;
 
-	for (i = 0; i < aggregate->nsegments; i++)
-		if (!(READ_ONCE(aggregate->segments[i].fbuf->access.flags) & ACCESS_LOCKED))
-			return false;
-	return true;
-}
-
-/* Tell the user about a message. */
-static int message_report(const struct fbufs_aggregate *aggregate, u64 handle,
-			  struct receive_cursor *cursor)
-{
-	struct fbufs_message message = {
+	if (aggregate->nsegments > cursor->slices_left)
+		return -EMSGSIZE;
+	for (i = 0; i < aggregate->nsegments; i++) {
+		locked = stage_segment(&aggregate->segments[i], cursor);
+		if (locked < 0)
+			return locked;
+		all_locked &= locked;
+	}
+	cursor->staged_messages[cursor->nstaged_messages++] = (struct fbufs_message){
 		.message = handle,
 		.cookie = aggregate->cookie,
 		.length = aggregate->length,
 		.slices = aggregate->nsegments,
-		.flags = aggregate_is_locked(aggregate) ? FBUFS_MESSAGE_LOCKED : 0,
+		.flags = all_locked ? FBUFS_MESSAGE_LOCKED : 0,
 	};
-	u32 i;
-
-	if (aggregate->nsegments > cursor->slices_left)
-		return -EMSGSIZE;
-	for (i = 0; i < aggregate->nsegments; i++)
-		if (segment_report(&aggregate->segments[i], &cursor->slices[i]))
-			return -EFAULT;
-	if (copy_to_user(cursor->messages, &message, sizeof(message)))
-		return -EFAULT;
-	cursor->messages++;
-	cursor->slices += aggregate->nsegments;
 	cursor->slices_left -= aggregate->nsegments;
 	cursor->room--;
 	return 0;
@@ -690,16 +799,17 @@ static void receiver_advance(struct fbufs_end *end, u32 n)
 }
 
 /*
- * Receive up to CHUNK messages: report them, then take them off the queue and
+ * Receive up to AHEAD messages: report them, then take them off the queue and
  * into the table of held messages. Returns how many, or the error of the first;
  * 0 when none is queued. Context: under the end's mutex.
  */
 static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 {
-	struct fbufs_aggregate *aggregates[CHUNK];
+	struct fbufs_aggregate *aggregates[AHEAD];
 	struct fbufs_domain *domain = end->domain;
-	u32 n = min3(receiver_queued(end), cursor->room, (u32)CHUNK);
-	u64 handles[CHUNK], bytes = 0;
+	struct receive_mark mark = receive_mark(cursor);
+	u32 n = min3(receiver_queued(end), cursor->room, (u32)AHEAD);
+	u64 handles[AHEAD], bytes = 0;
 	bool show = false;
 	int prepared, i, err = 0;
 
@@ -712,14 +822,18 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 		return prepared;
 	for (i = 0; i < prepared; i++) {
 		aggregates[i] = end->ring[(end->head + i) & (end->channel->depth - 1)];
-		err = message_report(aggregates[i], handles[i], cursor);
+		err = stage_message(aggregates[i], handles[i], cursor);
 		if (err)
 			break;
 		show |= map_must_show(aggregates[i], end->index);
 		bytes += aggregates[i]->length;
 	}
+	if (i && stage_flush(cursor)) {
+		i = 0;
+		err = -EFAULT;
+	}
 	/* Before the table has them: from then on another thread may release them. */
-	if (show)
+	if (i && show)
 		map_show(domain, aggregates, i, end->index);
 	if (i && domain_commit_holds(domain, handles, aggregates, i)) {
 		i = 0;
@@ -727,8 +841,10 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 	}
 	if (i < prepared)
 		domain_cancel_holds(domain, handles + i, prepared - i);
-	if (!i)
+	if (!i) {
+		receive_rewind(cursor, &mark);
 		return err;
+	}
 	receiver_advance(end, i);
 	stats_count(&domain->counters, FBUFS_COUNT_MESSAGES_RECEIVED, i);
 	stats_count(&domain->counters, FBUFS_COUNT_BYTES_RECEIVED, bytes);
@@ -749,10 +865,12 @@ static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
 		for (i = 0; i < n; i++) {
 			err = transfer_release(end->domain, batch[i]);
 			if (err)
-				return err;
+				break;
 			receive->out_released++;
 		}
-		stats_count(&end->domain->counters, FBUFS_COUNT_RELEASES, n);
+		stats_count(&end->domain->counters, FBUFS_COUNT_RELEASES, i);
+		if (i < n)
+			return err;
 	}
 	return 0;
 }

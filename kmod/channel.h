@@ -19,7 +19,6 @@
 
 #include "domain.h"
 
-struct fbuf;
 struct fbufs_aggregate;
 struct fbufs_class;
 struct fbufs_pool;
@@ -108,7 +107,9 @@ struct fbufs_end *channel_add_receiver(struct fbufs_channel *channel);
 void channel_end_close(struct fbufs_end *end);
 int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain);
 int channel_check_end(struct fbufs_end *end);
-int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbuf **fbufs, u32 n);
+int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers, u32 n);
+int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n,
+			 struct fbufs_buffer __user *out);
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait);
 long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait);
 void channel_end_info(struct fbufs_end *end, struct fbufs_end_info *info);

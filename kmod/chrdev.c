@@ -55,7 +55,6 @@ static __poll_t domain_poll(struct file *file, struct poll_table_struct *table)
 		return EPOLLHUP | EPOLLERR;
 	if (!pool)
 		return 0;
-	poll_wait(file, &pool->home, table);
 	spin_lock(&pool->lock);
 	if (pool->notice_head != pool->notice_tail)
 		events |= EPOLLIN | EPOLLRDNORM;

@@ -61,6 +61,11 @@ struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain))
 /* The file of the domain goes. */
 void domain_close(struct fbufs_domain *domain)
 {
+	/*
+	 * Not left to the notifier: it runs under an SRCU lock that the whole
+	 * system shares, and ending may wait for a call that waits for its user.
+	 */
+	domain->ended(domain);
 	mmu_notifier_unregister(&domain->notifier, domain->mm);
 	domain_put(domain);
 }

@@ -51,6 +51,8 @@ struct fbufs_member {
  * @notifier: tells when @mm ends
  * @ended: what is to be done then
  * @dead: it has ended
+ * @detached: one of its receiving ends was closed: what it holds of that
+ *	channel must be unmapped at release
  * @pool: its own pool, or NULL; set once
  * @windows: struct fbufs_window by pool id, guarded by the mmap lock of @mm
  * @counters: what it did
@@ -60,7 +62,7 @@ struct fbufs_member {
  * @free_hold: first free entry
  * @members_mutex: see above
  * @members: attached ends
- * @wait: woken for notices
+ * @wait: woken when its pool has room again, for notices, and at its end
  */
 struct fbufs_domain {
 	struct kref ref;
@@ -68,6 +70,7 @@ struct fbufs_domain {
 	struct mmu_notifier notifier;
 	void (*ended)(struct fbufs_domain *domain);
 	bool dead;
+	bool detached;
 	struct fbufs_pool *pool;
 	struct xarray windows;
 	struct fbufs_counters counters;

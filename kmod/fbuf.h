@@ -116,15 +116,29 @@ void fbuf_pages_free(struct fbuf *fbuf);
 void fbuf_pages_zero(struct fbuf *fbuf);
 void fbuf_cursor_init(struct fbuf_cursor *cursor, struct fbuf *fbuf, u32 page);
 
-static inline unsigned long fbuf_cursor_next(struct fbuf_cursor *cursor)
+/* The next page frame, of a run of @n that the cursor passes over. */
+static inline unsigned long fbuf_cursor_block(struct fbuf_cursor *cursor, unsigned long *n)
 {
-	if (!cursor->left) {
-		cursor->pfn = folio_pfn(*cursor->next);
-		cursor->left = folio_nr_pages(*cursor->next);
+	unsigned long pfn = cursor->pfn;
+
+	*n = cursor->left;
+	if (!*n) {
+		pfn = folio_pfn(*cursor->next);
+		*n = folio_nr_pages(*cursor->next);
 		cursor->next++;
 	}
-	cursor->left--;
-	return cursor->pfn++;
+	cursor->left = 0;
+	return pfn;
+}
+
+static inline unsigned long fbuf_cursor_next(struct fbuf_cursor *cursor)
+{
+	unsigned long pfn, n;
+
+	pfn = fbuf_cursor_block(cursor, &n);
+	cursor->pfn = pfn + 1;
+	cursor->left = n - 1;
+	return pfn;
 }
 
 #endif

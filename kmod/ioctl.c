@@ -138,57 +138,37 @@ static long do_pool_info(struct file *file, struct fbufs_domain *domain,
 	return err;
 }
 
-/* Tell the user about allocated fbufs; on a fault, free those it never saw. */
-static long report_fbufs(struct fbufs_domain *domain, struct fbuf **fbufs, u32 n,
-			 struct fbufs_buffer __user *out)
-{
-	struct fbufs_pool *pool = domain->pool;
-	u32 i, told;
-
-	for (told = 0; told < n; told++) {
-		struct fbufs_buffer buffer = {
-			.fbuf = pool_handle(pool, fbufs[told]),
-			.position = pool_position(pool, fbufs[told], 0),
-		};
-
-		if (copy_to_user(&out[told], &buffer, sizeof(buffer)))
-			break;
-	}
-	for (i = told; i < n; i++)
-		transfer_free(domain, pool_handle(pool, fbufs[i]));
-	return told ? told : -EFAULT;
-}
-
 /* Allocate up to a batch for an end, or without a channel. */
 static int alloc_batch(struct fbufs_domain *domain, struct fbufs_end *end, u64 bytes,
-		       struct fbuf **fbufs, u32 n)
+		       struct fbufs_buffer *buffers, u32 n)
 {
 	struct fbufs_pool *pool = READ_ONCE(domain->pool);
 	struct fbufs_class *class;
 
 	if (end)
-		return channel_alloc(end, bytes, fbufs, n);
+		return channel_alloc(end, bytes, buffers, n);
 	if (!pool)
 		return -ENXIO;
 	if (!bytes || bytes > FBUFS_MAX_BYTES)
 		return -EINVAL;
 	class = pool_class(pool, &pool->unbound, NULL, DIV_ROUND_UP_ULL(bytes, PAGE_SIZE));
-	return class ? transfer_alloc(domain, class, fbufs, n) : -ENOMEM;
+	return class ? transfer_alloc(domain, class, buffers, n) : -ENOMEM;
 }
 
 static int alloc_wait(struct fbufs_domain *domain)
 {
 	struct fbufs_pool *pool = domain->pool;
+	int err = wait_event_interruptible(domain->wait, !READ_ONCE(pool->starved) ||
+					   READ_ONCE(domain->dead));
 
-	return wait_event_interruptible(pool->home, !READ_ONCE(pool->starved) ||
-					READ_ONCE(domain->dead)) ? -EINTR : 0;
+	return err ? -EINTR : domain_check(domain);
 }
 
 static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct fbufs_end *end,
 			const struct fbufs_alloc *alloc)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(alloc->buffers);
-	struct fbuf *fbufs[BATCH];
+	struct fbufs_buffer buffers[BATCH];
 	u32 done = 0;
 	long n = 0;
 
@@ -197,7 +177,7 @@ static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct f
 	while (done < alloc->count) {
 		u32 want = min_t(u32, alloc->count - done, BATCH);
 
-		n = alloc_batch(domain, end, alloc->bytes, fbufs, want);
+		n = alloc_batch(domain, end, alloc->bytes, buffers, want);
 		if (n == -EAGAIN && !done && may_wait(file, alloc->flags)) {
 			n = alloc_wait(domain);
 			if (!n)
@@ -205,7 +185,7 @@ static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct f
 		}
 		if (n < 0)
 			break;
-		n = report_fbufs(domain, fbufs, n, out + done);
+		n = channel_report_fbufs(domain, buffers, n, out + done);
 		if (n < 0)
 			break;
 		done += n;
@@ -415,7 +395,7 @@ static long do_locate(struct file *file, struct fbufs_domain *domain, union ioct
 		locate->out_first = pool_position(pool, fbuf, 0);
 		locate->out_bytes = (u64)fbuf_npages(fbuf) << PAGE_SHIFT;
 		locate->out_state = fbuf->access.state;
-		locate->out_locked = !!(fbuf->access.flags & ACCESS_LOCKED);
+		locate->out_locked = access_is_locked(&fbuf->access);
 		locate->out_channel = fbuf->home->channel ? fbuf->home->channel->id : 0;
 		locate->out_holders = sent ? fbuf->refs : 0;
 	} else {
@@ -571,7 +551,10 @@ static int get_args(const struct ioctl_call *call, union ioctl_args *args,
 	err = copy_struct_from_user(args, call->size, from, *user_size);
 	if (err)
 		return err;
-	return args->flags & ~call->flags ? -EINVAL : 0;
+	if (args->flags & ~call->flags)
+		return -EINVAL;
+	/* Rather now than when the call has had its effect. */
+	return call->out && copy_to_user(from, args, call->size) ? -EFAULT : 0;
 }
 
 static long put_args(const struct ioctl_call *call, union ioctl_args *args,

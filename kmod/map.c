@@ -4,10 +4,12 @@
  * Windows.
  *
  * Page-table entries are PFN entries without struct page (VM_PFNMAP, VM_IO):
- * nothing outside this module can take a reference to a page of a pool through
- * a window, so that there are no pins to look for when an fbuf is locked, and
- * no user of a page left when it goes. The price: what needs user pages, such
- * as O_DIRECT from a window, fails with EFAULT.
+ * get_user_pages() finds none, so that there are no pins to look for when an
+ * fbuf is locked, and no user of a page left when it goes. The price: what needs
+ * user pages, such as O_DIRECT from a window, fails with EFAULT. (KVM follows
+ * PFN entries by itself and obeys the MMU notifiers; a hypervisor that gives
+ * its own window to a guest as memory should know that nested guests' pages
+ * that KVM maps for itself are outside of them.)
  *
  * Invariants:
  *  1. A writable entry of an fbuf exists only in the originator's window, and
@@ -31,7 +33,7 @@
  *     there; window_lock() waits for that to end. A window does not split, move
  *     or merge (may_split, mremap, VM_PFNMAP).
  *
- * Order: mmap_lock, map_sem, then one of the leaves pool->lock, domain->lock,
+ * Order: revoke_mutex, mmap_lock, map_sem, then one of the leaves pool->lock, domain->lock,
  * channel->lock at a time.
  */
 
@@ -146,20 +148,32 @@ struct map_insertion {
 	struct fbuf_cursor cursor;
 	pgprot_t prot;
 	bool write;
+	pte_t next;		/* the entry for the page at the cursor... */
+	unsigned long left;	/* ... and for so many pages of its block */
 	u32 set;
 };
+
+static void insertion_next_block(struct map_insertion *insertion)
+{
+	unsigned long pfn = fbuf_cursor_block(&insertion->cursor, &insertion->left);
+
+	insertion->next = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
+	if (insertion->write)
+		insertion->next = pte_mkdirty(pte_mkwrite_novma(insertion->next));
+}
 
 static int insert_one(pte_t *ptep, unsigned long address, void *data)
 {
 	struct map_insertion *insertion = data;
-	unsigned long pfn = fbuf_cursor_next(&insertion->cursor);
 	pte_t old = ptep_get(ptep), pte;
 
+	if (!insertion->left)
+		insertion_next_block(insertion);
+	pte = insertion->next;
+	insertion->left--;
+	insertion->next = pte_advance_pfn(pte, 1);
 	if (pte_present(old) && (!insertion->write || pte_write(old)))
 		return 0;
-	pte = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
-	if (insertion->write)
-		pte = pte_mkwrite_novma(pte_mkdirty(pte));
 	set_pte_at(insertion->mm, address, ptep, pte);
 	insertion->set++;
 	return 0;
@@ -206,12 +220,15 @@ static int clear_one(pte_t *ptep, unsigned long address, void *data)
 }
 
 /*
- * Takes away many runs of pages of one window with one TLB flush. A single run,
- * the usual case, is zapped as it is. Of several, each is cleared first and
- * then zapped, which finds nothing to flush but tells the MMU notifiers; the
- * flush of the whole address space at the end is what tlb_finish_mmu() does
- * when it sees that somebody else changes entries and defers the flush.
+ * Takes away many runs of pages of one window with one TLB flush. A single short
+ * run is zapped as it is. Of several, or of a long one, each is cleared first,
+ * which is several times less work than zapping, and then zapped, which finds
+ * nothing to flush but tells the MMU notifiers; the flush of the whole address
+ * space at the end is what tlb_finish_mmu() does when it sees that somebody
+ * else changes entries and defers the flush.
  */
+#define SHORT_RUN 16
+
 struct map_removal {
 	struct fbufs_window *window;
 	u32 first;
@@ -257,7 +274,7 @@ static void removal_finish(struct map_removal *removal)
 
 	if (!removal->end)
 		return;
-	if (!removal->several) {
+	if (!removal->several && removal->end - removal->first <= SHORT_RUN) {
 		window_zap(window, removal->first, removal->end - removal->first);
 		return;
 	}
@@ -311,8 +328,12 @@ static bool hold_shows(struct fbufs_domain *domain, struct map_right *right)
 
 	spin_lock(&domain->lock);
 	for (i = 0; i < domain->nholds && !shows; i++) {
-		struct fbufs_aggregate *aggregate = domain->holds[i].aggregate;
+		struct fbufs_aggregate *aggregate;
 
+		/* What is released meanwhile waits for map_sem before it relies on it. */
+		if (i % 64 == 63)
+			cond_resched_lock(&domain->lock);
+		aggregate = i < domain->nholds ? domain->holds[i].aggregate : NULL;
 		for (j = 0; aggregate && j < aggregate->nsegments && !shows; j++) {
 			struct fbufs_segment *segment = &aggregate->segments[j];
 			u32 first = segment->offset >> PAGE_SHIFT;
@@ -331,47 +352,51 @@ static bool hold_shows(struct fbufs_domain *domain, struct map_right *right)
 }
 
 /*
+ * Whether the originator may write, or read, an fbuf now. When it may write,
+ * ACCESS_RW is on record. Context: map_sem for reading, and the pool's lock.
+ */
+static bool own_right(struct fbuf *fbuf, bool write)
+{
+	if (!write)
+		return access_originator_may_read(&fbuf->access);
+	if (!access_originator_may_write(&fbuf->access))
+		return false;
+	fbuf->access.flags |= ACCESS_RW;
+	return true;
+}
+
+/*
  * What the window's domain may see of the fbuf at a page, now. Only @write is
- * set before. When write access is found to be right, ACCESS_RW is on record.
- * Context: map_sem for reading.
+ * set before. Context: map_sem for reading.
  */
 static bool window_right(struct fbufs_window *window, u32 page, struct map_right *right)
 {
 	struct fbufs_pool *pool = window->pool;
 	struct fbufs_channel *channel = NULL;
-	bool may = false, cached = false;
+	bool may = false, look = false;
 	struct fbuf *fbuf;
 
 	if (READ_ONCE(window->domain->dead))
 		return false;
 	spin_lock(&pool->lock);
 	fbuf = pool_find(pool, page);
-	if (!fbuf)
-		goto out_unlock;
-	right->fbuf = fbuf;
-	right->page = 0;
-	right->npages = fbuf_npages(fbuf);
-	if (window->own && right->write) {
-		may = access_originator_may_write(&fbuf->access);
-		if (may)
-			fbuf->access.flags |= ACCESS_RW;
-	} else if (window->own) {
-		may = access_originator_may_read(&fbuf->access);
-	} else if (!right->write && access_receiver_may_read(&fbuf->access)) {
-		channel = fbuf->home->channel;
-		cached = is_cached(channel);
-		if (cached)
-			channel_get(channel);
+	if (fbuf) {
+		right->fbuf = fbuf;
+		right->page = 0;
+		right->npages = fbuf_npages(fbuf);
+		if (window->own)
+			may = own_right(fbuf, right->write);
+		else
+			look = !right->write && access_receiver_may_read(&fbuf->access);
+		if (look && is_cached(fbuf->home->channel))
+			channel = channel_get(fbuf->home->channel);
 	}
-out_unlock:
 	spin_unlock(&pool->lock);
-	if (window->own || !fbuf || right->write)
-		return may;
-	if (cached) {
+	if (channel) {
 		may = channel_reaches(channel, window->domain);
 		channel_put(channel);
 	}
-	if (!may) {
+	if (look && !may) {
 		right->page = page - fbuf_first(fbuf);
 		may = hold_shows(window->domain, right);
 	}
@@ -390,6 +415,9 @@ static vm_fault_t window_fault(struct vm_fault *vmf)
 	vm_fault_t ret = VM_FAULT_SIGBUS;
 
 	stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS, 1);
+	/* A copy that a failed mremap could not take away again. */
+	if (window->vma != vmf->vma)
+		return VM_FAULT_SIGBUS;
 	down_read(&window->pool->map_sem);
 	if (window_right(window, page, &right))
 		ret = window_insert(window, &right) ? VM_FAULT_OOM : VM_FAULT_NOPAGE;
@@ -470,8 +498,11 @@ static bool hold_reaches(struct fbufs_domain *domain, struct fbufs_pool *pool)
 
 	spin_lock(&domain->lock);
 	for (i = 0; i < domain->nholds && !found; i++) {
-		struct fbufs_aggregate *aggregate = domain->holds[i].aggregate;
+		struct fbufs_aggregate *aggregate;
 
+		if (i % 64 == 63)
+			cond_resched_lock(&domain->lock);
+		aggregate = i < domain->nholds ? domain->holds[i].aggregate : NULL;
 		for (j = 0; aggregate && j < aggregate->nsegments && !found; j++)
 			found = fbuf_pool(aggregate->segments[j].fbuf) == pool;
 	}
@@ -518,7 +549,7 @@ static int window_check(struct fbufs_domain *domain, struct fbufs_pool *pool,
 		return -ENOENT;
 	if (!(vma->vm_flags & VM_SHARED) || page || vma_pages(vma) != pool->span)
 		return -EINVAL;
-	if (vma->vm_flags & VM_EXEC)
+	if (vma->vm_flags & VM_EXEC || !(vma->vm_flags & VM_READ))
 		return -EACCES;
 	if (domain->pool != pool && vma->vm_flags & VM_WRITE)
 		return -EACCES;
@@ -585,38 +616,39 @@ err_put_pool:
 /**
  * map_give - let the originator write fbufs that it allocated, without a fault each
  * @domain: the caller's
- * @fbufs: just allocated
+ * @buffers: just allocated
  * @n: how many
  *
  * Does nothing for those whose writable entries are still there, and without a
  * window. Failure is no harm: a fault does the same later. May sleep.
  */
-void map_give(struct fbufs_domain *domain, struct fbuf **fbufs, u32 n)
+void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n)
 {
 	struct fbufs_pool *pool = domain->pool;
-	struct fbufs_window *window = NULL;
+	struct fbufs_window *window = window_lock(domain, pool->id);
 	u32 i;
 
-	for (i = 0; i < n; i++) {
+	if (!window)
+		return;
+	down_read(&pool->map_sem);
+	for (i = 0; i < n && window->vma->vm_flags & VM_WRITE; i++) {
 		struct map_right right = { .write = true };
+		bool may = false;
 
-		/* Set only here and in faults, for fbufs that nobody else touches now. */
-		if (READ_ONCE(fbufs[i]->access.flags) & ACCESS_RW)
-			continue;
-		if (!window) {
-			window = window_lock(domain, pool->id);
-			if (!window)
-				return;
-			down_read(&pool->map_sem);
-		}
-		if (window->vma->vm_flags & VM_WRITE &&
-		    window_right(window, fbuf_first(fbufs[i]), &right))
+		spin_lock(&pool->lock);
+		/* By another thread it may be sent or free by now. */
+		right.fbuf = pool_lookup(pool, buffers[i].fbuf);
+		if (right.fbuf && !READ_ONCE(domain->dead) &&
+		    !(right.fbuf->access.flags & ACCESS_RW))
+			may = own_right(right.fbuf, true);
+		spin_unlock(&pool->lock);
+		if (may) {
+			right.npages = fbuf_npages(right.fbuf);
 			window_insert(window, &right);
+		}
 	}
-	if (window) {
-		up_read(&pool->map_sem);
-		window_unlock(window);
-	}
+	up_read(&pool->map_sem);
+	window_unlock(window);
 }
 
 /* Show one slice to its receiver. Context: map_sem for reading. */
@@ -706,7 +738,10 @@ void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate)
 		u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
 		struct fbufs_window *window;
 
-		if (domain->pool == pool || is_cached_here(aggregate, segment->fbuf))
+		if (domain->pool == pool)
+			continue;
+		if (is_cached_here(aggregate, segment->fbuf) &&
+		    channel_reaches(aggregate->channel, domain))
 			continue;
 		map_barrier(pool);
 		window = window_lock(domain, pool->id);
@@ -754,6 +789,7 @@ static bool revocation_begin(struct map_removal *removal, struct fbufs_pool *poo
 {
 	struct fbufs_domain *owner;
 
+	mutex_lock(&pool->revoke_mutex);
 	spin_lock(&pool->lock);
 	owner = pool->owner;
 	if (owner)
@@ -763,20 +799,24 @@ static bool revocation_begin(struct map_removal *removal, struct fbufs_pool *poo
 	/* Whatever was about to be inserted is inserted after this. */
 	map_barrier(pool);
 	*removal = (struct map_removal){ };
-	if (!owner)
-		return false;
-	removal->window = window_lock(owner, pool->id);
-	if (!removal->window)
+	if (owner)
+		removal->window = window_lock(owner, pool->id);
+	if (removal->window)
+		return true;
+	mutex_unlock(&pool->revoke_mutex);
+	if (owner)
 		domain_put(owner);
-	return removal->window;
+	return false;
 }
 
 static void revocation_end(struct map_removal *removal)
 {
 	struct fbufs_domain *owner = removal->window->domain;
+	struct fbufs_pool *pool = removal->window->pool;
 
 	removal_finish(removal);
 	window_unlock(removal->window);
+	mutex_unlock(&pool->revoke_mutex);
 	domain_put(owner);
 }
 

@@ -11,6 +11,7 @@
 
 struct fbuf;
 struct fbufs_aggregate;
+struct fbufs_buffer;
 struct fbufs_channel;
 struct fbufs_domain;
 struct fbufs_pool;
@@ -18,7 +19,7 @@ struct vm_area_struct;
 
 int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma);
 bool map_may_window(struct fbufs_domain *domain, struct fbufs_pool *pool);
-void map_give(struct fbufs_domain *domain, struct fbuf **fbufs, u32 n);
+void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n);
 void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 	      u32 n, u32 index);
 bool map_must_show(const struct fbufs_aggregate *aggregate, u32 index);

@@ -20,6 +20,9 @@
 #define MAX_POOL_ID (BIT(64 - HANDLE_POOL_SHIFT) - 1)
 #define MAX_EXTENT_ID (BIT(HANDLE_EXTENT_BITS) - 1)
 
+/* Notices that are unread or may come. */
+#define MAX_NOTICES (1U << 20)
+
 /* An extent of small fbufs spans at most this, so that it soon is all used or all free. */
 #define EXTENT_PAGES (SZ_2M >> PAGE_SHIFT)
 
@@ -43,11 +46,14 @@ static int pool_publish(struct fbufs_pool *pool)
 	int err = 0;
 
 	mutex_lock(&pools_mutex);
+	/* Under its lock, pools stay in the index only while they exist. */
+	xa_lock(&pools);
 	xa_for_each(&pools, index, other) {
 		/* An owner only goes; seeing one that goes is as good as being earlier. */
 		if (other->mm == pool->mm && READ_ONCE(other->owner))
 			err = -EEXIST;
 	}
+	xa_unlock(&pools);
 	if (!err)
 		err = xa_alloc_cyclic(&pools, &pool->id, pool, XA_LIMIT(1, MAX_POOL_ID),
 				      &next_pool, GFP_KERNEL_ACCOUNT);
@@ -83,12 +89,13 @@ struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes)
 	spin_lock_init(&pool->lock);
 	init_rwsem(&pool->map_sem);
 	mutex_init(&pool->notice_mutex);
-	init_waitqueue_head(&pool->home);
+	mutex_init(&pool->revoke_mutex);
 	INIT_LIST_HEAD(&pool->stocked);
 	xa_init_flags(&pool->extents, XA_FLAGS_ALLOC);
 	xa_init(&pool->sizes);
 	xa_init(&pool->unbound);
-	mt_init_flags(&pool->space, MT_FLAGS_ALLOC_RANGE);
+	/* pool_find() reads it under the pool's lock, not under the tree's. */
+	mt_init_flags(&pool->space, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU);
 	pool->limit = DIV_ROUND_UP_ULL(bytes, PAGE_SIZE);
 	pool->span = max_t(u64, 4 * roundup_pow_of_two(pool->limit), EXTENT_PAGES);
 	pool->owner = owner;
@@ -120,7 +127,7 @@ static void pool_destroy(struct kref *ref)
 	struct fbufs_size *size;
 	unsigned long index;
 
-	WARN_ON_ONCE(pool->pages || pool->sent || pool->leaving);
+	WARN_ON_ONCE(pool->pages || pool->sent || pool->nleaving);
 	WARN_ON_ONCE(!xa_empty(&pool->extents));
 	xa_for_each(&pool->sizes, index, size)
 		kfree(size);
@@ -179,11 +186,18 @@ u64 pool_handle(const struct fbufs_pool *pool, const struct fbuf *fbuf)
 	       fbuf_extent(fbuf)->id << HANDLE_SLOT_BITS | fbuf->slot;
 }
 
-/* An fbuf becomes the originator's, under a new handle. Context: under the pool's lock. */
-void pool_hand_out(struct fbuf *fbuf)
+/*
+ * An fbuf becomes the originator's, under a new handle. From here on its process
+ * can send or free it, so that the caller knows it by its handle only.
+ * Context: under the pool's lock.
+ */
+void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf, struct fbufs_buffer *buffer)
 {
+	lockdep_assert_held(&pool->lock);
 	access_alloc(&fbuf->access);
 	fbuf->gen = (fbuf->gen + 1) & HANDLE_GEN_MASK;
+	buffer->fbuf = pool_handle(pool, fbuf);
+	buffer->position = pool_position(pool, fbuf, 0);
 }
 
 /**
@@ -223,10 +237,15 @@ struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
 struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
 {
 	struct fbufs_extent *extent;
+	u32 first;
 
 	lockdep_assert_held(&pool->lock);
 	extent = mtree_load(&pool->space, page);
-	return extent ? &extent->fbufs[(page - extent->first) / extent->npages] : NULL;
+	if (!extent)
+		return NULL;
+	/* Not set yet in the moment that extent_create() finds its place. */
+	first = READ_ONCE(extent->first);
+	return page >= first ? &extent->fbufs[(page - first) / extent->npages] : NULL;
 }
 
 /*
@@ -302,21 +321,40 @@ struct fbuf *pool_pop(struct fbufs_class *class)
 	return fbuf;
 }
 
-/* Allocate up to @n fbufs from a free list. Returns how many there were. */
-u32 pool_take(struct fbufs_class *class, struct fbuf **fbufs, u32 n)
+/*
+ * Allocate up to @n fbufs from a free list. Returns how many there were; sets
+ * *@unmapped when the originator has yet to be given write access to some.
+ */
+u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped)
 {
 	struct fbufs_pool *pool = class->pool;
+	struct fbuf *fbuf;
 	u32 i;
 
 	spin_lock(&pool->lock);
 	for (i = 0; i < n && !pool->orphan; i++) {
-		fbufs[i] = pool_pop(class);
-		if (!fbufs[i])
+		fbuf = pool_pop(class);
+		if (!fbuf)
 			break;
-		pool_hand_out(fbufs[i]);
+		if (!(fbuf->access.flags & ACCESS_RW))
+			*unmapped = true;
+		pool_hand_out(pool, fbuf, &buffers[i]);
 	}
 	spin_unlock(&pool->lock);
 	return i;
+}
+
+/* Take an fbuf off a free list, but leave it FREE: nobody can name it. Or NULL. */
+struct fbuf *pool_take_to_zero(struct fbufs_class *class)
+{
+	struct fbufs_pool *pool = class->pool;
+	struct fbuf *fbuf = NULL;
+
+	spin_lock(&pool->lock);
+	if (!pool->orphan)
+		fbuf = pool_pop(class);
+	spin_unlock(&pool->lock);
+	return fbuf;
 }
 
 /* Any free fbuf of the pool, now LEAVING; or NULL. Context: under the pool's lock. */
@@ -331,6 +369,7 @@ struct fbuf *pool_victim(struct fbufs_pool *pool)
 		return NULL;
 	fbuf = pool_pop(class);
 	access_leave(&fbuf->access);
+	pool->nleaving++;
 	return fbuf;
 }
 
@@ -339,17 +378,39 @@ void pool_leave(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	lockdep_assert_held(&pool->lock);
 	access_leave(&fbuf->access);
+	pool->nleaving++;
 	fbuf->next = pool->leaving;
 	pool->leaving = fbuf;
 }
 
-/* Wake those who found the pool full. */
-void pool_came_home(struct fbufs_pool *pool)
+/* A LEAVING fbuf has lost its pages. Context: under the pool's lock. */
+void pool_gone(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
-	if (READ_ONCE(pool->starved)) {
-		WRITE_ONCE(pool->starved, false);
-		wake_up_all(&pool->home);
-	}
+	lockdep_assert_held(&pool->lock);
+	fbuf->home = NULL;
+	fbuf->mapped = 0;
+	fbuf->next = NULL;
+	access_gone(&fbuf->access);
+	pool->nleaving--;
+	pool->pages -= fbuf_npages(fbuf);
+	pool_wake(pool);
+}
+
+/* Wake those who found the pool full, or wait for notices. Context: under the pool's lock. */
+void pool_wake(struct fbufs_pool *pool)
+{
+	lockdep_assert_held(&pool->lock);
+	WRITE_ONCE(pool->starved, false);
+	if (pool->owner && wq_has_sleeper(&pool->owner->wait))
+		wake_up_all(&pool->owner->wait);
+}
+
+/* As pool_wake(), for callers without the pool's lock. */
+void pool_notify(struct fbufs_pool *pool)
+{
+	spin_lock(&pool->lock);
+	pool_wake(pool);
+	spin_unlock(&pool->lock);
 }
 
 /*
@@ -374,6 +435,8 @@ void pool_uncharge(struct fbufs_pool *pool, u32 npages)
 {
 	spin_lock(&pool->lock);
 	pool->pages -= npages;
+	if (pool->starved)
+		pool_wake(pool);
 	spin_unlock(&pool->lock);
 }
 
@@ -413,6 +476,7 @@ static struct fbufs_extent *extent_create(struct fbufs_pool *pool, u32 npages)
 	extent->pool = pool;
 	extent->npages = npages;
 	extent->nslots = nslots;
+	extent->first = U32_MAX;
 	INIT_LIST_HEAD(&extent->room);
 	for (i = 0; i < nslots; i++) {
 		extent->fbufs[i].slot = i;
@@ -428,7 +492,7 @@ static struct fbufs_extent *extent_create(struct fbufs_pool *pool, u32 npages)
 				0, pool->span - 1, GFP_KERNEL);
 	if (err)
 		goto err_erase_id;
-	extent->first = first;
+	WRITE_ONCE(extent->first, first);
 	xa_store(&pool->extents, extent->id, extent, GFP_KERNEL);
 	stats_gauge(FBUFS_GAUGE_METADATA, extent_bytes(nslots));
 	return extent;
@@ -468,25 +532,22 @@ static void extent_destroy(struct fbufs_extent *extent)
 struct fbuf *pool_slot_get(struct fbufs_pool *pool, u32 npages)
 {
 	struct fbufs_size *size = pool_size(pool, npages);
-	struct fbufs_extent *extent, *fresh = NULL;
+	struct fbufs_extent *extent, *fresh;
 	u32 slot;
 
 	if (!size)
 		return ERR_PTR(-ENOMEM);
-	if (list_empty_careful(&size->room)) {
+	spin_lock(&pool->lock);
+	while (list_empty(&size->room)) {
+		spin_unlock(&pool->lock);
 		fresh = extent_create(pool, npages);
 		if (IS_ERR(fresh))
 			return ERR_CAST(fresh);
 		fresh->size = size;
-	}
-	spin_lock(&pool->lock);
-	if (fresh)
+		spin_lock(&pool->lock);
 		list_add(&fresh->room, &size->room);
-	extent = list_first_entry_or_null(&size->room, struct fbufs_extent, room);
-	if (!extent) {
-		spin_unlock(&pool->lock);
-		return pool_slot_get(pool, npages);
 	}
+	extent = list_first_entry(&size->room, struct fbufs_extent, room);
 	slot = ffz(extent->used);
 	extent->used |= BIT_ULL(slot);
 	if (hweight64(extent->used) == extent->nslots)
@@ -517,7 +578,10 @@ void pool_slot_put(struct fbufs_pool *pool, struct fbuf *fbuf)
  * Notices
  */
 
-/* Keep room for @n notices, so that none is ever lost. Context: May sleep. */
+/*
+ * Keep room for @n notices, so that none is ever lost. -ENOBUFS when too many
+ * are unread. Context: May sleep.
+ */
 int pool_promise_notices(struct fbufs_pool *pool, u32 n)
 {
 	u32 room, used, i, size = 0;
@@ -532,6 +596,11 @@ int pool_promise_notices(struct fbufs_pool *pool, u32 n)
 			spin_unlock(&pool->lock);
 			kvfree(notices);
 			return 0;
+		}
+		if (used + pool->notice_promised + n > MAX_NOTICES) {
+			spin_unlock(&pool->lock);
+			kvfree(notices);
+			return -ENOBUFS;
 		}
 		if (notices && size >= used + pool->notice_promised + n)
 			break;

@@ -19,7 +19,6 @@
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
-#include <linux/wait.h>
 #include <linux/xarray.h>
 
 #include "fbuf.h"
@@ -63,16 +62,19 @@ struct fbufs_size {
  * @map_sem: see above
  * @owner: the domain, or NULL when it has ended
  * @orphan: the domain has ended: fbufs leave instead of going home
- * @starved: somebody found the pool full since an fbuf last came home
+ * @starved: somebody found the pool full since an fbuf last came home; the
+ *	owner's wait queue is woken when one does
  * @pages: pages of memory in use
  * @sent: fbufs that are SENT
  * @recent: the extent that was last looked up
- * @leaving: fbufs that are LEAVING and wait for pool_reap()
+ * @leaving: fbufs that are LEAVING and wait to be evicted
+ * @nleaving: fbufs that are LEAVING
+ * @revoke_mutex: one at a time takes write access away, so that nobody relies on
+ *	a flush of another that is still to come. Taken before mmap locks.
  * @stocked: free lists with something on them
  * @notice_mutex: serialises who reads notices; user memory is written under it
  * @notices: ring of handles; @notice_head to @notice_tail, room for
  *	@notice_promised more is kept
- * @home: waits for an fbuf to come home
  * @extents: by id
  * @next_extent: where to look for the next id
  * @gen: first generation of the next extent
@@ -97,7 +99,9 @@ struct fbufs_pool {
 	u32 sent;
 	struct fbufs_extent *recent;
 	struct fbuf *leaving;
+	u32 nleaving;
 	struct list_head stocked;
+	struct mutex revoke_mutex;
 
 	struct mutex notice_mutex;
 	u64 *notices;
@@ -105,8 +109,6 @@ struct fbufs_pool {
 	u32 notice_head;
 	u32 notice_tail;
 	u32 notice_promised;
-
-	wait_queue_head_t home;
 
 	struct xarray extents;
 	u32 next_extent;
@@ -147,13 +149,16 @@ struct fbufs_class *pool_class(struct fbufs_pool *pool, struct xarray *classes,
 			       struct fbufs_channel *channel, u32 npages);
 void pool_classes_destroy(struct xarray *classes);
 
-void pool_hand_out(struct fbuf *fbuf);
-u32 pool_take(struct fbufs_class *class, struct fbuf **fbufs, u32 n);
+void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf, struct fbufs_buffer *buffer);
+u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped);
+struct fbuf *pool_take_to_zero(struct fbufs_class *class);
 void pool_push(struct fbuf *fbuf);
 struct fbuf *pool_pop(struct fbufs_class *class);
 struct fbuf *pool_victim(struct fbufs_pool *pool);
 void pool_leave(struct fbufs_pool *pool, struct fbuf *fbuf);
-void pool_came_home(struct fbufs_pool *pool);
+void pool_gone(struct fbufs_pool *pool, struct fbuf *fbuf);
+void pool_wake(struct fbufs_pool *pool);
+void pool_notify(struct fbufs_pool *pool);
 
 int pool_charge(struct fbufs_pool *pool, u32 npages);
 void pool_uncharge(struct fbufs_pool *pool, u32 npages);

@@ -36,11 +36,7 @@ static void fbuf_evict(struct fbufs_pool *pool, struct fbuf *fbuf)
 	fbuf_pages_free(fbuf);
 	spin_lock(&pool->lock);
 	channel = fbuf->home->channel;
-	fbuf->home = NULL;
-	fbuf->mapped = 0;
-	fbuf->next = NULL;
-	access_gone(&fbuf->access);
-	pool->pages -= npages;
+	pool_gone(pool, fbuf);
 	pool_count(pool, FBUFS_COUNT_PAGES_FREED, npages);
 	spin_unlock(&pool->lock);
 	pool_slot_put(pool, fbuf);
@@ -78,11 +74,13 @@ static int pool_make_room(struct fbufs_pool *pool, u32 npages)
 		int err = 0;
 
 		spin_lock(&pool->lock);
-		victim = pool_victim(pool);
-		if (!victim) {
+		victim = pool->orphan ? NULL : pool_victim(pool);
+		if (pool->orphan) {
+			err = -ENODEV;
+		} else if (!victim) {
 			/* Whoever sends one home from here on will see this and wake us. */
 			pool->starved = true;
-			err = pool->sent ? -EAGAIN : -ENOBUFS;
+			err = pool->sent || pool->nleaving ? -EAGAIN : -ENOBUFS;
 		}
 		spin_unlock(&pool->lock);
 		if (err)
@@ -92,8 +90,8 @@ static int pool_make_room(struct fbufs_pool *pool, u32 npages)
 	return 0;
 }
 
-/* A new fbuf with fresh, zeroed pages, OWNED. May sleep. */
-static struct fbuf *pool_grow(struct fbufs_class *class)
+/* A new fbuf with fresh, zeroed pages, OWNED. Returns 0 or an error. May sleep. */
+static int pool_grow(struct fbufs_class *class, struct fbufs_buffer *buffer)
 {
 	struct fbufs_pool *pool = class->pool;
 	u32 npages = class->npages;
@@ -102,7 +100,7 @@ static struct fbuf *pool_grow(struct fbufs_class *class)
 
 	err = pool_make_room(pool, npages);
 	if (err)
-		return ERR_PTR(err);
+		return err;
 	err = account_charge(npages);
 	if (err)
 		goto err_uncharge_pool;
@@ -124,11 +122,11 @@ static struct fbuf *pool_grow(struct fbufs_class *class)
 	if (class->channel)
 		channel_get(class->channel);
 	fbuf->home = class;
-	pool_hand_out(fbuf);
+	pool_hand_out(pool, fbuf, buffer);
 	pool_count(pool, FBUFS_COUNT_PAGES_ALLOCATED, npages);
 	spin_unlock(&pool->lock);
 	stats_gauge(FBUFS_GAUGE_FBUFS, 1);
-	return fbuf;
+	return 0;
 
 err_free_pages:
 	fbuf_pages_free(fbuf);
@@ -138,40 +136,68 @@ err_uncharge:
 	account_uncharge(npages);
 err_uncharge_pool:
 	pool_uncharge(pool, npages);
-	return ERR_PTR(err);
+	return err;
+}
+
+/*
+ * An fbuf that was never sent, from its free list: it carries what its own
+ * process left in it, and is zeroed before anybody can name it. Returns whether
+ * there was one. May sleep.
+ */
+static bool take_zeroed(struct fbufs_class *class, struct fbufs_buffer *buffer)
+{
+	struct fbuf *fbuf = pool_take_to_zero(class);
+	struct fbufs_pool *pool = class->pool;
+	bool orphan;
+
+	if (!fbuf)
+		return false;
+	fbuf_pages_zero(fbuf);
+	spin_lock(&pool->lock);
+	orphan = pool->orphan;
+	if (orphan)
+		pool_leave(pool, fbuf);
+	else
+		pool_hand_out(pool, fbuf, buffer);
+	spin_unlock(&pool->lock);
+	if (orphan)
+		pool_reap(pool);
+	return !orphan;
 }
 
 /**
  * transfer_alloc - allocate fbufs for the calling process
  * @domain: its domain, with a pool
  * @class: of its pool: what is on this free list is taken first
- * @fbufs: where to put them
+ * @buffers: where to put them
  * @n: how many
  *
  * Return: how many, at least 1; or -EAGAIN when the pool is full and fbufs will
  * come home, -ENOBUFS when it is full and none will, -ENOMEM, -ENODEV. May sleep.
  */
 int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
-		   struct fbuf **fbufs, u32 n)
+		   struct fbufs_buffer *buffers, u32 n)
 {
-	u32 done = pool_take(class, fbufs, n), i;
+	bool unmapped = false;
+	u32 done = 0;
 	int err = 0;
 
-	/* What was never sent carries only what its own process left in it. */
-	for (i = 0; i < done && !class->channel; i++)
-		fbuf_pages_zero(fbufs[i]);
+	if (class->channel)
+		done = pool_take(class, buffers, n, &unmapped);
+	else
+		while (done < n && take_zeroed(class, &buffers[done]))
+			done++;
+	unmapped |= done < n || !class->channel;
 	while (done < n) {
-		struct fbuf *fbuf = pool_grow(class);
-
-		if (IS_ERR(fbuf)) {
-			err = PTR_ERR(fbuf);
+		err = pool_grow(class, &buffers[done]);
+		if (err)
 			break;
-		}
-		fbufs[done++] = fbuf;
+		done++;
 		if (fatal_signal_pending(current))
 			break;
 	}
-	map_give(domain, fbufs, done);
+	if (unmapped)
+		map_give(domain, buffers, done);
 	stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
 	return done ? done : err;
 }
@@ -205,12 +231,12 @@ int transfer_free(struct fbufs_domain *domain, u64 handle)
 		err = access_free(&fbuf->access);
 	if (!err)
 		fbuf_settle(pool, fbuf);
+	if (!err && pool->starved)
+		pool_wake(pool);
 	reap = pool->leaving;
 	spin_unlock(&pool->lock);
 	if (reap)
 		pool_reap(pool);
-	if (!err)
-		pool_came_home(pool);
 	return err;
 }
 
@@ -252,7 +278,7 @@ static void segments_put(struct fbufs_aggregate *aggregate)
 	while (i < aggregate->nsegments) {
 		struct fbufs_pool *pool = fbuf_pool(aggregate->segments[i].fbuf);
 		u32 notices, sent;
-		bool reap, wake, last;
+		bool reap, last;
 
 		spin_lock(&pool->lock);
 		notices = pool->notice_tail;
@@ -263,19 +289,16 @@ static void segments_put(struct fbufs_aggregate *aggregate)
 		} while (i < aggregate->nsegments &&
 			 fbuf_pool(aggregate->segments[i].fbuf) == pool);
 		reap = pool->leaving;
-		wake = notices != pool->notice_tail || (pool->starved && sent != pool->sent);
 		last = sent && !pool->sent;
 		/* Without the reference of what was sent, the pool could go at once. */
-		if ((reap || wake) && !last)
+		if (reap && !last)
 			pool_get(pool);
-		if (wake)
-			pool->starved = false;
+		if (notices != pool->notice_tail || (pool->starved && sent != pool->sent))
+			pool_wake(pool);
 		spin_unlock(&pool->lock);
-		if (wake)
-			wake_up_all(&pool->home);
 		if (reap)
 			pool_reap(pool);
-		if (reap || wake || last)
+		if (reap || last)
 			pool_put(pool);
 	}
 }
@@ -322,7 +345,8 @@ int transfer_release(struct fbufs_domain *domain, u64 handle)
 
 	if (!aggregate)
 		return -ENOENT;
-	if (aggregate->flags & MESSAGE_UNMAP)
+	/* Not held any more: a receiver that closes its end from here on empties the window. */
+	if (aggregate->flags & MESSAGE_UNMAP || READ_ONCE(domain->detached))
 		map_hide(domain, aggregate);
 	transfer_drop(aggregate);
 	return 0;
@@ -347,16 +371,15 @@ static int fbuf_take(struct fbufs_channel *channel, struct fbuf *fbuf,
 
 	if ((u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
 		return -ERANGE;
-	if (fbuf->access.state != FBUFS_STATE_OWNED && fbuf->access.state != FBUFS_STATE_SENDING)
-		return -EACCES;
-	if (fbuf->home->channel && fbuf->home->channel != channel)
+	if (fbuf->access.state == FBUFS_STATE_OWNED && fbuf->home->channel &&
+	    fbuf->home->channel != channel)
 		return -EXDEV;
+	if (fbuf->access.state == FBUFS_STATE_SENDING && fbuf->refs == U32_MAX)
+		return -EOVERFLOW;
 	err = access_send(&fbuf->access);
 	if (err)
 		return err;
 	fbuf->refs++;
-	if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
-		access_lock(&fbuf->access);
 	return 0;
 }
 
@@ -407,8 +430,8 @@ static struct fbuf *held_fbuf(const struct fbufs_aggregate *held, const struct f
 	return NULL;
 }
 
-static int add_held(struct fbufs_domain *domain, struct fbufs_channel *channel,
-		    struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
+static int add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate,
+		    const struct fbufs_slice *slice)
 {
 	struct fbufs_aggregate *held = domain_get_hold(domain, slice->hold);
 	struct fbufs_pool *pool;
@@ -421,15 +444,14 @@ static int add_held(struct fbufs_domain *domain, struct fbufs_channel *channel,
 	if (fbuf) {
 		pool = fbuf_pool(fbuf);
 		spin_lock(&pool->lock);
-		fbuf->refs++;
-		if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
-			access_lock(&fbuf->access);
+		err = fbuf->refs == U32_MAX ? -EOVERFLOW : 0;
+		fbuf->refs += !err;
 		spin_unlock(&pool->lock);
+	}
+	if (!err)
 		aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
 			.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
 		};
-		err = 0;
-	}
 	transfer_drop(held);
 	return err;
 }
@@ -450,7 +472,7 @@ int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,
 
 	if (!slice->length)
 		return -EINVAL;
-	err = slice->hold ? add_held(domain, channel, aggregate, slice) :
+	err = slice->hold ? add_held(domain, aggregate, slice) :
 			    add_own(domain, channel, aggregate, slice);
 	if (!err)
 		aggregate->length += slice->length;
@@ -465,21 +487,35 @@ void transfer_undo(struct fbufs_aggregate *aggregate)
 }
 
 /**
- * transfer_secure - make the locks of messages true before anybody sees them
+ * transfer_secure - lock the fbufs of messages
  * @domain: the caller's, for its counters
- * @aggregates: messages that transfer_add() made for a secure channel
+ * @aggregates: messages of which the caller has a reference
  * @n: how many
+ *
+ * When it returns nobody can write them. It cannot fail, and what follows in a
+ * send call cannot either: no fbuf is locked by a send that did not happen.
  *
  * Context: May sleep.
  */
 void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n)
 {
-	u32 i, locks = 0;
+	u32 i, j, locks = 0;
+	bool revoke = false;
 
-	for (i = 0; i < n; i++)
-		locks += aggregates[i]->nsegments;
+	for (i = 0; i < n; i++) {
+		for (j = 0; j < aggregates[i]->nsegments; j++) {
+			struct fbuf *fbuf = aggregates[i]->segments[j].fbuf;
+			struct fbufs_pool *pool = fbuf_pool(fbuf);
+
+			spin_lock(&pool->lock);
+			locks += !(fbuf->access.flags & ACCESS_LOCKED);
+			revoke |= access_lock(&fbuf->access);
+			spin_unlock(&pool->lock);
+		}
+	}
 	stats_count(&domain->counters, FBUFS_COUNT_LOCKS, locks);
-	map_revoke(aggregates, n);
+	if (revoke)
+		map_revoke(aggregates, n);
 }
 
 /* An fbuf of the caller's becomes the receivers'. Context: under the pool's lock. */
@@ -551,20 +587,10 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 int transfer_secure_held(struct fbufs_domain *domain, u64 handle)
 {
 	struct fbufs_aggregate *held = domain_get_hold(domain, handle);
-	bool revoke = false;
-	u32 i;
 
 	if (!held)
 		return -ENOENT;
-	for (i = 0; i < held->nsegments; i++) {
-		struct fbufs_pool *pool = fbuf_pool(held->segments[i].fbuf);
-
-		spin_lock(&pool->lock);
-		revoke |= access_lock(&held->segments[i].fbuf->access);
-		spin_unlock(&pool->lock);
-	}
-	if (revoke)
-		transfer_secure(domain, &held, 1);
+	transfer_secure(domain, &held, 1);
 	transfer_drop(held);
 	return 0;
 }
@@ -594,12 +620,13 @@ void transfer_close_channel(struct fbufs_channel *channel)
 	spin_lock(&pool->lock);
 	channel->closed = true;
 	xa_for_each(&channel->classes, index, class) {
-		while ((fbuf = pool_pop(class)))
+		while ((fbuf = pool_pop(class))) {
 			pool_leave(pool, fbuf);
+			cond_resched_lock(&pool->lock);
+		}
 	}
 	spin_unlock(&pool->lock);
 	pool_reap(pool);
-	pool_came_home(pool);
 }
 
 /* Everything of the pool that nobody holds goes, the rest when it comes home. */
@@ -616,6 +643,7 @@ static void pool_abandon(struct fbufs_pool *pool)
 	while ((fbuf = pool_victim(pool))) {
 		fbuf->next = pool->leaving;
 		pool->leaving = fbuf;
+		cond_resched_lock(&pool->lock);
 	}
 	spin_unlock(&pool->lock);
 	for (index = 0;; index++) {
@@ -629,7 +657,6 @@ static void pool_abandon(struct fbufs_pool *pool)
 			break;
 	}
 	pool_reap(pool);
-	wake_up_all(&pool->home);
 }
 
 /**

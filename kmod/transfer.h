@@ -3,10 +3,9 @@
 /*
  * Transfers: the only place where rights change hands.
  *
- * A send call adds slices to aggregates (transfer_add: the fbufs are SENDING and,
- * when the channel is secure, marked locked), makes the locks true
- * (transfer_secure), and hands over (transfer_commit); or, before that, takes
- * it all back (transfer_undo). The last transfer_drop() of an aggregate sends
+ * A send call adds slices to aggregates (transfer_add: the fbufs are SENDING), or takes
+ * that back (transfer_undo). Then nothing can fail any more: it locks them when
+ * the channel is secure (transfer_secure) and hands over (transfer_commit). The last transfer_drop() of an aggregate sends
  * its fbufs home.
  */
 #ifndef FBUFS_TRANSFER_H
@@ -14,8 +13,8 @@
 
 #include <linux/types.h>
 
-struct fbuf;
 struct fbufs_aggregate;
+struct fbufs_buffer;
 struct fbufs_channel;
 struct fbufs_class;
 struct fbufs_domain;
@@ -23,7 +22,7 @@ struct fbufs_pool;
 struct fbufs_slice;
 
 int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
-		   struct fbuf **fbufs, u32 n);
+		   struct fbufs_buffer *buffers, u32 n);
 int transfer_free(struct fbufs_domain *domain, u64 handle);
 
 int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,

@@ -388,9 +388,14 @@ struct Channel {
 
 	Channel(int from, int to, std::uint32_t flags = 0, std::uint32_t depth = 0)
 	{
-		if (channel_create(from, flags | FBUFS_CHANNEL_ATTACH_SENDER, depth, sender, receiver, &id) < 0 ||
-		    attach(receiver, to) < 0)
+		const long created =
+			channel_create(from, flags | FBUFS_CHANNEL_ATTACH_SENDER, depth, sender, receiver, &id);
+		const long attached = created < 0 ? created : attach(receiver, to);
+		if (attached < 0) {
+			std::fprintf(stderr, "no channel from %d to %d: %s\n", from, to,
+				     std::strerror(static_cast<int>(-attached)));
 			std::abort();
+		}
 	}
 };
 

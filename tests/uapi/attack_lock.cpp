@@ -33,6 +33,10 @@ namespace {
 using namespace uapi;
 using Bytes = std::vector<std::uint8_t>;
 
+// Linux 6.7, newer than the headers of some distributions.
+constexpr std::uint64_t userfault_wp_unpopulated = 1 << 13;
+constexpr std::uint64_t userfault_wp_async = 1 << 15;
+
 constexpr std::uint8_t evil = 0xee;
 constexpr std::size_t fbuf_pages = 4;
 constexpr std::size_t fbuf_bytes = fbuf_pages * page;
@@ -122,12 +126,14 @@ private:
 			return 2;
 		std::vector<fbufs_message> messages(1);
 		std::vector<fbufs_slice> slices(1);
+		std::uint64_t position = 0; // of the first message, which it keeps
 		for (char order; ::read(orders_.out, &order, 1) == 1;) {
 			if (order == 'r') {
 				if (uapi::receive(receiver, messages, slices) != 1 ||
 				    ::write(answers_.in, "g", 1) != 1)
 					return 3;
-			} else if (::write(answers_.in, window.at(slices[0].position), fbuf_bytes) !=
+				position = position ? position : slices[0].position;
+			} else if (::write(answers_.in, window.at(position), fbuf_bytes) !=
 				   static_cast<ssize_t>(fbuf_bytes)) {
 				return 4;
 			}
@@ -251,17 +257,45 @@ long result_of(long result)
 	return result < 0 ? -errno : result;
 }
 
-void expect_store_refused(std::uint8_t* where)
+/*
+ * A mapping that is read-only answers a store with SIGSEGV, before the module is asked; the originator's,
+ * which is not, with SIGBUS.
+ */
+thread_local volatile std::sig_atomic_t last_signal = 0;
+
+void note_signal(int signal, siginfo_t* info, void* context)
 {
-	EXPECT_TRUE(store_faults(where));
+	last_signal = signal;
+	detail::handler(signal, info, context);
+}
+
+void catch_segv()
+{
+	struct sigaction action = {};
+	action.sa_sigaction = note_signal;
+	action.sa_flags = SA_SIGINFO | SA_NODEFER;
+	::sigaction(SIGSEGV, &action, nullptr);
+}
+
+void expect_refused(const Target& target, std::uint8_t* where, const std::function<void()>& store)
+{
+	last_signal = 0;
+	EXPECT_TRUE(faults(store));
 	EXPECT_EQ(detail::fault_address, where);
+	EXPECT_EQ(last_signal, target.own ? 0 : SIGSEGV);
+}
+
+void expect_store_refused(const Target& target, std::size_t offset)
+{
+	std::uint8_t* const where = target.at(offset);
+	expect_refused(target, where, [=] { *static_cast<volatile std::uint8_t*>(where) = evil; });
 }
 
 void expect_all_stores_refused(const Target& target)
 {
 	for (std::size_t i = 0; i < fbuf_bytes; i += page) {
-		expect_store_refused(target.at(i));
-		expect_store_refused(target.at(i + page - 1));
+		expect_store_refused(target, i);
+		expect_store_refused(target, i + page - 1);
 	}
 }
 
@@ -281,22 +315,22 @@ void store_same_thread(Target& target)
 {
 	target.scene.send();
 	expect_all_stores_refused(target);
-	std::uint8_t* at = target.at(page);
-	EXPECT_TRUE(faults([=] { __atomic_fetch_add(at, 1, __ATOMIC_SEQ_CST); }));
-	EXPECT_EQ(detail::fault_address, at);
+	std::uint8_t* const at = target.at(page);
+	expect_refused(target, at, [=] { __atomic_fetch_add(at, 1, __ATOMIC_SEQ_CST); });
 	// A compare-and-exchange writes even when it does not match.
-	EXPECT_TRUE(faults([=] {
-		auto* word = reinterpret_cast<std::uint64_t*>(at);
+	expect_refused(target, at, [=] {
+		auto* const word = reinterpret_cast<std::uint64_t*>(at);
 		std::uint64_t wrong = 0x1234567812345678;
 		__atomic_compare_exchange_n(word, &wrong, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	}));
-	EXPECT_TRUE(faults([=] { std::memset(at - 8, evil, 16); }));
-	EXPECT_TRUE(faults([=] { asm volatile("movnti %1, %0" : "=m"(*at) : "r"(0x11223344)); }));
-	EXPECT_TRUE(faults([=] {
+	});
+	expect_refused(target, at, [=] { asm volatile("movnti %1, %0" : "=m"(*at) : "r"(0x11223344)); });
+	expect_refused(target, at, [=] {
 		std::uint8_t* to = at;
 		std::size_t n = 2 * page;
 		asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(evil) : "memory");
-	}));
+	});
+	// Over the border of two pages.
+	EXPECT_TRUE(faults([=] { asm volatile("movq %1, %0" : "=m"(at[-4]) : "r"(0x1122334455667788)); }));
 }
 
 void store_other_thread(Target& target)
@@ -423,8 +457,10 @@ void module_outputs(Target& target)
 	args.bytes = page;
 	args.count = 1;
 	args.buffers = address(target.at(page));
-	const auto before = gauges(target.scene.origin.domain);
-	EXPECT_EQ(call(target.scene.sender, FBUFS_ALLOC, args), -EFAULT);
+	const std::uint64_t pages_before = gauges(target.scene.origin.domain)[FBUFS_GAUGE_PAGES];
+	for (int i = 0; i < 8; i++)
+		EXPECT_EQ(call(target.scene.sender, FBUFS_ALLOC, args), -EFAULT);
+	EXPECT_LE(gauges(target.scene.origin.domain)[FBUFS_GAUGE_PAGES], pages_before + 1) << "lost by failed calls";
 	fbufs_receive receive_args = {};
 	receive_args.size = sizeof(receive_args);
 	receive_args.count = 1;
@@ -442,7 +478,6 @@ void module_outputs(Target& target)
 	ASSERT_EQ(call(target.scene.receiver, FBUFS_RECEIVE, receive_args), 1) << "the message went lost";
 	EXPECT_EQ(handles(target.scene.domain, FBUFS_RELEASE, {message.message}), 1);
 	target.scene.witness.receive();
-	(void)before;
 	fbufs_buffer fresh = {};
 	args.buffers = address(&fresh);
 	args.bytes = fbuf_bytes;
@@ -459,7 +494,7 @@ void protect(Target& target)
 		EXPECT_EQ(result_of(::mprotect(target.window.base(), target.window.span(), protection)), -EACCES)
 			<< protection;
 		EXPECT_EQ(result_of(::syscall(SYS_pkey_mprotect, target.at(), fbuf_bytes, protection, -1)), -EACCES);
-		expect_store_refused(target.at(page));
+		expect_store_refused(target, page);
 	}
 	expect_all_stores_refused(target);
 }
@@ -692,6 +727,14 @@ long userfault_protect(int fd, void* start, std::size_t bytes, std::uint64_t mod
 	return result_of(::ioctl(fd, UFFDIO_WRITEPROTECT, &args));
 }
 
+// The same on ordinary memory, which shows that the request is a good one.
+void expect_userfault_works(int fd, std::uint64_t mode)
+{
+	void* const memory = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT_EQ(userfault_register(fd, memory, page, mode), 0) << mode;
+	::munmap(memory, 2 * page);
+}
+
 void userfault(Target& target)
 {
 	target.scene.send();
@@ -702,6 +745,8 @@ void userfault(Target& target)
 		EXPECT_EQ(userfault_register(fd, target.at(), fbuf_bytes, mode), -EINVAL) << mode;
 		EXPECT_EQ(userfault_register(fd, target.window.base(), target.window.span(), mode), -EINVAL) << mode;
 	}
+	expect_userfault_works(fd, UFFDIO_REGISTER_MODE_MISSING);
+	expect_userfault_works(fd, UFFDIO_REGISTER_MODE_WP);
 	uffdio_copy copy = {};
 	Bytes data(page, evil);
 	copy.dst = address(target.at());
@@ -717,8 +762,9 @@ void userfault(Target& target)
 // The asynchronous write-protect mode takes any kind of memory: whatever it answers, no store may pass.
 void userfault_async(Target& target)
 {
-	const Fd fd = open_userfaultfd(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED);
+	const Fd fd = open_userfaultfd(userfault_wp_async | userfault_wp_unpopulated);
 	ASSERT_GE(fd.get(), 0);
+	expect_userfault_works(fd, UFFDIO_REGISTER_MODE_WP);
 	const bool on = userfault_register(fd, target.window.base(), target.window.span(), UFFDIO_REGISTER_MODE_WP) == 0;
 	userfault_protect(fd, target.at(), fbuf_bytes, UFFDIO_WRITEPROTECT_MODE_WP);
 	if (on && target.own) {
@@ -743,7 +789,7 @@ void userfault_async(Target& target)
 void userfault_async_refused(Target& target)
 {
 	target.scene.send();
-	const Fd fd = open_userfaultfd(UFFD_FEATURE_WP_ASYNC);
+	const Fd fd = open_userfaultfd(userfault_wp_async);
 	ASSERT_GE(fd.get(), 0);
 	const long whole = userfault_register(fd, target.window.base(), target.window.span(), UFFDIO_REGISTER_MODE_WP);
 	const long part = userfault_register(fd, target.at(), page, UFFDIO_REGISTER_MODE_WP);
@@ -909,10 +955,11 @@ void advise(Target& target)
 			const long result = whole ? result_of(::madvise(target.window.base(), target.window.span(), advice)) :
 						    result_of(::madvise(target.at(), fbuf_bytes, advice));
 			if (advice == MADV_DOFORK || advice == MADV_DODUMP || advice == MADV_REMOVE ||
-			    advice == MADV_DONTNEED || advice == 23 /* MADV_POPULATE_WRITE */)
+			    advice == MADV_DONTNEED || advice == 23 /* MADV_POPULATE_WRITE */) {
 				EXPECT_LT(result, 0) << advice;
+			}
 			EXPECT_TRUE(target.scene.look() == target.scene.expected) << "madvise " << advice << ": " << result;
-			expect_store_refused(target.at(page));
+			expect_store_refused(target, page);
 		}
 	}
 	EXPECT_EQ(in_child([&] { return static_cast<int>(*static_cast<volatile std::uint8_t*>(target.at())); }),
@@ -1126,6 +1173,7 @@ class Lock : public testing::TestWithParam<Parameter> {};
 TEST_P(Lock, Holds)
 {
 	const auto& [attack, pages, through, entries] = GetParam();
+	catch_segv();
 	Scene scene;
 	ASSERT_NO_FATAL_FAILURE(scene.open(pages, entries));
 	const bool own = through == Through::originator;
@@ -1139,11 +1187,11 @@ INSTANTIATE_TEST_SUITE_P(Attack, Lock,
 	testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::fresh, Pages::touched),
 			 testing::Values(Through::originator, Through::receiver),
 			 testing::Values(Entries::gone, Entries::back)),
-	[](const testing::TestParamInfo<Parameter>& info) {
-		return std::string(std::get<0>(info.param).name) +
-		       (std::get<1>(info.param) == Pages::fresh ? "_fresh" : "_touched") +
-		       (std::get<2>(info.param) == Through::originator ? "_originator" : "_receiver") +
-		       (std::get<3>(info.param) == Entries::gone ? "_gone" : "_back");
+	[](const testing::TestParamInfo<Parameter>& test) {
+		return std::string(std::get<0>(test.param).name) +
+		       (std::get<1>(test.param) == Pages::fresh ? "_fresh" : "_touched") +
+		       (std::get<2>(test.param) == Through::originator ? "_originator" : "_receiver") +
+		       (std::get<3>(test.param) == Entries::gone ? "_gone" : "_back");
 	});
 
 // The lock is the whole fbuf's, also where no slice of the message lies.
@@ -1159,7 +1207,7 @@ TEST(LockExtent, IsTheWholeFbuf)
 		std::memset(origin.at(buffer), 1, fbuf_bytes);
 	ASSERT_EQ(send_one(sender, buffers[1].fbuf, page + 100, 10), 1);
 	for (std::size_t i = 0; i < fbuf_bytes; i += page)
-		expect_store_refused(origin.at(buffers[1]) + i);
+		EXPECT_TRUE(store_faults(origin.at(buffers[1]) + i));
 	for (const std::size_t i : {std::size_t{0}, fbuf_bytes - 1}) {
 		EXPECT_FALSE(store_faults(origin.at(buffers[0]) + i));
 		EXPECT_FALSE(store_faults(origin.at(buffers[2]) + i));

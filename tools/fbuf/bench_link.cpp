@@ -210,7 +210,7 @@ private:
 
 class fbufs_link : public link {
 public:
-	fbufs_link(const shape& of, bool secure, bool cached) : shape_(of), options_{secure, cached, depth_for(of)}
+	fbufs_link(const shape& of, bool secure, bool cached) : shape_(of), options_{secure, cached, queue_depth(of)}
 	{
 		if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair_.data()) < 0)
 			die("socketpair");
@@ -220,19 +220,26 @@ public:
 		// Before the domain, and the descriptors last.
 		held_.clear();
 		batch_.clear();
+		fresh_.clear();
 		sender_.reset();
 		receiver_.reset();
 	}
 	void open_producer() override
 	{
 		open_domain();
-		const std::uint64_t room = (options_.depth + 2ULL * shape_.batch + 34) * ((shape_.bytes + page - 1) / page * page);
+		// What waits, what the consumer holds, and what the producer has at hand.
+		const std::uint64_t fbufs = options_.depth + 2ULL * shape_.batch + 4;
+		const std::uint64_t room = fbufs * ((shape_.bytes + page - 1) / page * page);
 		expect(domain_->create_pool(room), "cannot make a pool");
 		auto [sender, end] = expect(domain_->create_channel(options_), "cannot make a channel");
 		sender_ = std::move(sender);
 		const int fd = end.fd();
 		pass(fd);
 		await();
+		// The first messages go through every fbuf that the pool has room for, so that all of them
+		// are known to both sides before anything is measured.
+		for (std::uint64_t i = 0; i < fbufs; i++)
+			fresh_.push_back(expect(sender_->allocate(shape_.bytes), "cannot allocate"));
 	}
 	void open_consumer() override
 	{
@@ -244,14 +251,14 @@ public:
 	void produce(std::uint64_t first, unsigned count) override
 	{
 		if (count == 1) {
-			auto buffer = expect(sender_->allocate(shape_.bytes), "cannot allocate");
+			auto buffer = next_buffer();
 			write_words(buffer.data().first(shape_.bytes), first, shape_.how);
 			(void)expect(sender_->send(std::move(buffer), shape_.bytes, first), "cannot send");
 			return;
 		}
 		batch_.clear();
 		for (unsigned i = 0; i < count; i++) {
-			auto buffer = expect(sender_->allocate(shape_.bytes), "cannot allocate");
+			auto buffer = next_buffer();
 			write_words(buffer.data().first(shape_.bytes), first + i, shape_.how);
 			batch_.emplace_back(first + i);
 			expect(batch_.back().append(std::move(buffer), 0, shape_.bytes), "cannot append");
@@ -276,7 +283,14 @@ public:
 	}
 
 private:
-	static std::uint32_t depth_for(const shape& of) { return of.bytes > (4 << 20) ? 32 : 64; }
+	fbuf::buffer next_buffer()
+	{
+		if (fresh_.empty())
+			return expect(sender_->allocate(shape_.bytes), "cannot allocate");
+		fbuf::buffer buffer = std::move(fresh_.back());
+		fresh_.pop_back();
+		return buffer;
+	}
 	void open_domain() { domain_.emplace(expect(fbuf::domain::open(), "cannot open /dev/fbufs")); }
 	void pass(int fd)
 	{
@@ -324,6 +338,7 @@ private:
 	std::optional<fbuf::domain> domain_;
 	std::optional<fbuf::sender> sender_;
 	std::optional<fbuf::receiver> receiver_;
+	std::vector<fbuf::buffer> fresh_;
 	std::vector<fbuf::aggregate> batch_;
 	std::vector<fbuf::message> held_;
 };
@@ -334,6 +349,11 @@ constexpr const char* names[] = {
 };
 
 } // namespace
+
+unsigned queue_depth(const shape& of)
+{
+	return std::max(of.batch, of.bytes > (1 << 20) ? 8U : 32U);
+}
 
 void write_words(std::span<std::byte> payload, std::uint64_t number, touch how)
 {

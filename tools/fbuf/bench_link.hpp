@@ -23,6 +23,9 @@ struct shape {
 	touch how;
 };
 
+// Messages that a link lets wait, where it counts messages: few of the long ones, and a full batch.
+unsigned queue_depth(const shape& of);
+
 // What the module counted on both sides of a link, for those that have a module.
 struct effort {
 	std::uint64_t faults = 0;

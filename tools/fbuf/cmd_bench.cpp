@@ -9,7 +9,6 @@
 #include <ctime>
 #include <fstream>
 #include <iostream>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,12 +25,6 @@ struct options {
 	std::string touch = "all";
 	std::string clock = "wall";
 	std::string output;
-};
-
-// What the two processes tell each other; in memory that they share.
-struct board {
-	std::uint64_t started;
-	bench::effort before, after;
 };
 
 std::uint64_t now_ns()
@@ -55,13 +48,21 @@ std::uint64_t message_count(const std::string& mechanism, const bench::shape& of
 	const std::uint64_t budget = free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
 	const std::uint64_t fits = budget / of.bytes;
 	const std::uint64_t count = std::clamp<std::uint64_t>(fits, 8, 1024);
-	return (count + of.batch - 1) / of.batch * of.batch;
+	return (count + 2 * of.batch - 1) / of.batch * of.batch;
 }
 
-// The producer's part of a stream: a warm-up, then the messages; the consumer says when it is done.
-void produce_stream(bench::link& link, const measurement& of, std::uint64_t warm_up)
+// Messages before the first that counts: every fbuf and every page of a buffer has been used by then.
+std::uint64_t warm_up_of(const bench::shape& of)
 {
-	for (std::uint64_t done = 0; done < warm_up + of.messages; done += of.shape.batch)
+	return std::uint64_t{bench::queue_depth(of)} * 4;
+}
+
+// The producer is ahead of the consumer by what the queue holds, when the clock starts. So that it is
+// as far ahead when the clock stops, it goes on producing for a while.
+void produce_stream(bench::link& link, const measurement& of)
+{
+	const std::uint64_t end = warm_up_of(of.shape) + of.messages + warm_up_of(of.shape);
+	for (std::uint64_t done = 0; done < end; done += of.shape.batch)
 		link.produce(done, of.shape.batch);
 }
 
@@ -102,19 +103,17 @@ void in_two(const std::function<void()>& child, const std::function<void()>& par
 		throw failure(failed, "the other process failed");
 }
 
-// Time from when the warm-up is consumed to when the last message is. A single clock, read by the
-// consumer: whatever either process does in between is counted.
-double measure_stream(const measurement& of, board& shared, bench::effort& effort)
+// Time from when the warm-up is consumed to when the last message that counts is. A single clock, read
+// by the consumer: whatever either process does in between is counted.
+double measure_stream(const measurement& of, bench::effort& effort)
 {
-	const std::uint64_t warm_up = (of.shape.bytes > (1 << 20) ? 3 : 6) * std::max(of.shape.batch, 32U) / of.shape.batch *
-				      of.shape.batch;
+	const std::uint64_t warm_up = warm_up_of(of.shape);
 	auto link = bench::make_link(of.mechanism, of.shape);
 	std::uint64_t elapsed = 0;
 	in_two(
 		[&] {
 			link->open_producer();
-			produce_stream(*link, of, warm_up);
-			shared.after = link->caused();
+			produce_stream(*link, of);
 			::_exit(ok);
 		},
 		[&] {
@@ -125,7 +124,7 @@ double measure_stream(const measurement& of, board& shared, bench::effort& effor
 			consume_until(*link, warm_up, warm_up + of.messages, of.shape.batch);
 			elapsed = now_ns() - start;
 			effort = difference(link->caused(), before);
-			link.reset();
+			consume_until(*link, warm_up + of.messages, 2 * warm_up + of.messages, of.shape.batch);
 		});
 	return static_cast<double>(elapsed) / static_cast<double>(of.messages);
 }
@@ -198,18 +197,16 @@ private:
 	std::ofstream file_;
 };
 
-void run_one(const measurement& of, board& shared, report& to)
+void run_one(const measurement& of, report& to)
 {
 	bench::effort effort;
-	const double ns = of.pattern == "stream" ? measure_stream(of, shared, effort) : measure_pingpong(of);
+	const double ns = of.pattern == "stream" ? measure_stream(of, effort) : measure_pingpong(of);
 	to.add(of, ns, effort);
 }
 
 void run(const options& want)
 {
 	report to(want);
-	auto* shared = static_cast<board*>(
-		::mmap(nullptr, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	const auto all = bench::mechanisms();
 	const std::vector<std::string> mechanisms =
 		want.mechanisms.empty() ? std::vector<std::string>(all.begin(), all.end()) : want.mechanisms;
@@ -224,14 +221,13 @@ void run(const options& want)
 					measurement of{mechanism, "stream", {bytes, batch, how}, 0};
 					of.messages = message_count(mechanism, of.shape);
 					if (streams)
-						run_one(of, *shared, to);
+						run_one(of, to);
 				}
 				measurement of{mechanism, "pingpong", {bytes, 1, how}, 0};
 				of.messages = std::min<std::uint64_t>(message_count(mechanism, of.shape), 256);
 				if (pingpongs)
-					run_one(of, *shared, to);
+					run_one(of, to);
 			}
-	::munmap(shared, sizeof(board));
 }
 
 } // namespace

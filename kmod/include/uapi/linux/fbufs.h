@@ -487,11 +487,13 @@ struct fbufs_message {
  * ever copied. Waits until all messages are queued. Returns how many are.
  *
  * EAGAIN: a queue is full; poll for POLLOUT. EPIPE: there is no receiving end
- * left. ENXIO: not attached. EMSGSIZE: a message has more slices than @nslices
+ * left. ENXIO: not attached, or a notice is wanted and there is no pool.
+ * ENOBUFS: more than a million notices are unread. EMSGSIZE: a message has more slices than @nslices
  * leaves or than FBUFS_MAX_SLICES. ENOENT: no such fbuf or an old handle, or no
  * such message held. EACCES: the fbuf is not the caller's to send, or the held
  * message does not contain these bytes. EXDEV: the fbuf was allocated for
- * another channel. ERANGE: the slice does not lie in the fbuf.
+ * another channel. ERANGE: the slice does not lie in the fbuf. EOVERFLOW: the
+ * fbuf is in more than four thousand million slices.
  * With any of these no fbuf of the failed message has changed hands.
  */
 struct fbufs_send {

@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+//
+// What happens where something ends: pools, queues, tables, memory; waiting and being interrupted.
+
+#include "support/uapi.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace {
+
+using namespace uapi;
+
+struct Pair {
+	Originator from;
+	Fd to = open_domain();
+	Channel channel;
+
+	explicit Pair(std::uint64_t bytes = 1 << 20, std::uint32_t depth = 64, std::uint32_t flags = 0)
+		: from(bytes), channel(from.domain, to, flags, depth)
+	{
+	}
+	fbufs_buffer send_new()
+	{
+		const fbufs_buffer buffer = alloc_one(channel.sender);
+		EXPECT_EQ(send_one(channel.sender, buffer.fbuf, 0, page), 1);
+		return buffer;
+	}
+	std::uint32_t state(const fbufs_buffer& buffer) { return locate(from.domain, buffer.position).out_state; }
+	std::uint64_t used()
+	{
+		fbufs_pool_info info = {};
+		info.size = sizeof(info);
+		info.pool = from.pool.out_pool;
+		EXPECT_EQ(call(from.domain, FBUFS_POOL_INFO, info), 0);
+		return info.out_used;
+	}
+};
+
+//
+// The pool
+//
+
+TEST(PoolFull, WithNothingOutIsEnobufs)
+{
+	Pair pair(4 * page);
+	std::vector<fbufs_buffer> buffers(6), one(1);
+	EXPECT_EQ(alloc(pair.from.domain, page, buffers), 4) << "as many as there are";
+	EXPECT_EQ(pair.used(), 4 * page);
+	for (const int fd : {pair.from.domain.get(), pair.channel.sender.get()})
+		for (const std::uint32_t flags : {0u, FBUFS_DONTWAIT})
+			EXPECT_EQ(alloc(fd, page, one, flags), -ENOBUFS);
+	EXPECT_EQ(pair.used(), 4 * page);
+	EXPECT_FALSE(polls(pair.from.domain, POLLOUT));
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffers[2].fbuf}), 1);
+	EXPECT_TRUE(polls(pair.from.domain, POLLOUT));
+	EXPECT_EQ(alloc(pair.channel.sender, page, one), 1);
+	EXPECT_EQ(alloc(pair.channel.sender, 5 * page, one), -ENOBUFS) << "larger than the pool";
+}
+
+TEST(PoolFull, WithFbufsOutIsEagain)
+{
+	Pair pair(4 * page);
+	std::vector<fbufs_buffer> buffers(4), one(1);
+	ASSERT_EQ(alloc(pair.channel.sender, page, buffers), 4);
+	ASSERT_EQ(send_one(pair.channel.sender, buffers[1].fbuf, 0, 1), 1);
+	for (const int fd : {pair.from.domain.get(), pair.channel.sender.get()})
+		EXPECT_EQ(alloc(fd, page, one, FBUFS_DONTWAIT), -EAGAIN);
+	ASSERT_EQ(::fcntl(pair.from.domain, F_SETFL, O_NONBLOCK), 0);
+	EXPECT_EQ(alloc(pair.from.domain, page, one), -EAGAIN);
+	EXPECT_FALSE(polls(pair.from.domain, POLLOUT));
+	Blocked polling([&] { return polls(pair.from.domain, POLLOUT, 5000); });
+	EXPECT_TRUE(polling.waits());
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	EXPECT_EQ(polling.result(), 1);
+	EXPECT_EQ(alloc(pair.from.domain, page, one), 1);
+}
+
+TEST(PoolFull, AWaitingThreadIsWokenWhenOneComesHome)
+{
+	Pair pair(4 * page);
+	for (int way = 0; way < 4; way++) {
+		std::vector<fbufs_buffer> buffers(4);
+		ASSERT_EQ(alloc(pair.channel.sender, page, buffers), 4);
+		ASSERT_EQ(send_one(pair.channel.sender, buffers[0].fbuf, 0, 1), 1);
+		std::vector<fbufs_buffer> one(1);
+		Blocked waiting([&] { return alloc(way % 2 ? pair.from.domain : pair.channel.sender, page, one); });
+		EXPECT_TRUE(waiting.waits());
+		const Received received(pair.channel.receiver);
+		if (way / 2) {
+			EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffers[3].fbuf}), 1);
+		} else {
+			EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), 1);
+		}
+		EXPECT_EQ(waiting.result(), 1);
+		if (way / 2) {
+			EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), 1);
+		}
+		for (const fbufs_buffer& buffer : {buffers[1], buffers[2], one[0]})
+			EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffer.fbuf}), 1);
+		(void)handles(pair.from.domain, FBUFS_FREE, {buffers[3].fbuf});
+	}
+}
+
+TEST(PoolFull, AWaitingThreadIsInterrupted)
+{
+	Pair pair(page);
+	pair.send_new();
+	std::vector<fbufs_buffer> one(1);
+	Blocked waiting([&] { return alloc(pair.from.domain, page, one); });
+	EXPECT_TRUE(waiting.waits());
+	waiting.interrupt();
+	EXPECT_EQ(waiting.result(), -EINTR);
+	EXPECT_EQ(pair.used(), page);
+}
+
+// The span is there "so that fbufs of many sizes find room".
+TEST(PoolFull, NotWhileThereIsMemoryWhateverTheSizes)
+{
+	Pair large(16 << 20);
+	std::uint64_t pages = 0;
+	for (std::uint64_t size = 1; size <= 80; size++, pages += size)
+		ASSERT_NE(alloc_one(large.from.domain, size * page).fbuf, 0u) << size << " pages, after " << pages << " of 4096";
+	large.from.domain.reset();
+
+	Pair small(64 * page);
+	EXPECT_NE(alloc_one(small.from.domain, page).fbuf, 0u);
+	EXPECT_NE(alloc_one(small.from.domain, 40 * page).fbuf, 0u) << "after 1 page of 64";
+}
+
+// More pool than machine: the module's limit is half of the memory.
+TEST(MachineFull, EndsInEnomemAndLosesNothing)
+{
+	constexpr std::uint64_t mega = 1 << 20;
+	Pair pair(4ull << 30);
+	ASSERT_NE(pair.from.pool.out_pool, 0u);
+	std::vector<fbufs_buffer> all, batch(64);
+	long result = 0;
+	while ((result = alloc(pair.from.domain, mega, batch)) > 0 && all.size() < 4096)
+		all.insert(all.end(), batch.begin(), batch.begin() + result);
+	EXPECT_EQ(result, -ENOMEM);
+	// Up to the last page.
+	std::vector<fbufs_buffer> one(1);
+	std::size_t rest = 0;
+	while ((result = alloc(pair.from.domain, page, one)) == 1 && rest < mega / page)
+		rest++;
+	EXPECT_EQ(result, -ENOMEM);
+	const std::uint64_t memory = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * page;
+	EXPECT_GT(all.size() * mega, memory / 4);
+	EXPECT_LE(all.size() * mega, memory / 2);
+	EXPECT_EQ(pair.used(), all.size() * mega + rest * page) << "nothing is lost";
+	EXPECT_EQ(gauges(pair.to)[FBUFS_GAUGE_PAGES], all.size() * mega / page + rest);
+	const fbufs_buffer last = all.back();
+	EXPECT_FALSE(store_faults(pair.from.at(last)));
+
+	std::vector<std::uint64_t> names;
+	for (const fbufs_buffer& buffer : all)
+		names.push_back(buffer.fbuf);
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, names), static_cast<long>(names.size()));
+	std::vector<fbufs_buffer> again(8);
+	EXPECT_EQ(alloc(pair.from.domain, mega, again), 8);
+	EXPECT_EQ(send_one(pair.channel.sender, again[0].fbuf, 0, mega), 1);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	// Nearly all of it is free, though as fbufs of another length.
+	std::vector<fbufs_buffer> small(8);
+	EXPECT_EQ(alloc(pair.from.domain, page, small), 8) << "free fbufs must make room";
+	EXPECT_EQ(alloc(pair.channel.sender, 3 * page, small), 8) << "free fbufs must make room";
+}
+
+//
+// The queue
+//
+
+TEST(Queue, AWaitingReceiverIsWoken)
+{
+	Pair pair;
+	Blocked first([&] { return Received(pair.channel.receiver, 0).result; });
+	EXPECT_TRUE(first.waits());
+	pair.send_new();
+	EXPECT_EQ(first.result(), 1);
+	Blocked second([&] { return Received(pair.channel.receiver, 0).result; });
+	EXPECT_TRUE(second.waits());
+	pair.channel.sender.reset();
+	EXPECT_EQ(second.result(), 0) << "hang-up";
+}
+
+TEST(Queue, AWaitingReceiverIsInterrupted)
+{
+	Pair pair;
+	Blocked waiting([&] { return Received(pair.channel.receiver, 0).result; });
+	EXPECT_TRUE(waiting.waits());
+	waiting.interrupt();
+	EXPECT_EQ(waiting.result(), -EINTR);
+	pair.send_new();
+	EXPECT_EQ(Received(pair.channel.receiver).result, 1);
+}
+
+TEST(Queue, AWaitingSenderIsInterruptedOrTold)
+{
+	for (const bool hangup : {false, true}) {
+		Pair pair(1 << 20, 1);
+		pair.send_new();
+		const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+		Blocked waiting([&] { return send_one(pair.channel.sender, buffer.fbuf, 0, 1); });
+		EXPECT_TRUE(waiting.waits());
+		if (hangup)
+			pair.channel.receiver.reset();
+		else
+			waiting.interrupt();
+		EXPECT_EQ(waiting.result(), hangup ? -EPIPE : -EINTR);
+		EXPECT_EQ(pair.state(buffer), FBUFS_STATE_OWNED);
+		EXPECT_FALSE(store_faults(pair.from.at(buffer)));
+	}
+}
+
+TEST(Queue, AnInterruptedSendSaysWhatItDid)
+{
+	Pair pair(1 << 20, 2);
+	std::vector<fbufs_buffer> buffers(4);
+	ASSERT_EQ(alloc(pair.channel.sender, page, buffers), 4);
+	Blocked waiting([&] {
+		std::vector<fbufs_message> messages(4);
+		std::vector<fbufs_slice> slices(4);
+		for (int i = 0; i < 4; i++) {
+			messages[i].slices = 1;
+			slices[i].fbuf = buffers[i].fbuf;
+			slices[i].length = 1;
+		}
+		return send(pair.channel.sender, messages, slices);
+	});
+	EXPECT_TRUE(waiting.waits());
+	waiting.interrupt();
+	EXPECT_EQ(waiting.result(), 2);
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(pair.state(buffers[i]), i < 2 ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
+}
+
+TEST(MessageTooLong, ForTheSender)
+{
+	Pair pair;
+	const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+	fbufs_slice slice = {};
+	slice.fbuf = buffer.fbuf;
+	slice.length = 1;
+	std::vector<fbufs_slice> slices(FBUFS_MAX_SLICES + 1, slice);
+	fbufs_message message = {};
+	for (const std::uint32_t n : {FBUFS_MAX_SLICES + 1u, FBUFS_MAX_SLICES + 2u, ~0u}) {
+		message.slices = n;
+		EXPECT_EQ(send(pair.channel.sender, {message}, slices), -EMSGSIZE);
+	}
+	message.slices = 3;
+	EXPECT_EQ(send(pair.channel.sender, {message}, {slice, slice}), -EMSGSIZE);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_OWNED);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 0u);
+
+	message.slices = FBUFS_MAX_SLICES;
+	EXPECT_EQ(send(pair.channel.sender, {message}, slices), 1);
+	EXPECT_EQ(locate(pair.from.domain, buffer.position).out_holders, FBUFS_MAX_SLICES * 1u);
+	const Received received(pair.channel.receiver);
+	EXPECT_EQ(received.message.length, FBUFS_MAX_SLICES * 1u);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {received.handle()}), 1);
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+}
+
+TEST(MessageTooLong, ForTheReceiverStaysQueued)
+{
+	Pair pair;
+	std::vector<fbufs_buffer> buffers(2);
+	ASSERT_EQ(alloc(pair.channel.sender, page, buffers), 2);
+	std::vector<fbufs_message> messages(2);
+	std::vector<fbufs_slice> slices(4);
+	for (std::uint32_t i = 0; i < 4; i++) {
+		slices[i].fbuf = buffers[i / 2].fbuf;
+		slices[i].length = 1 + i;
+	}
+	messages[0].slices = messages[1].slices = 2;
+	ASSERT_EQ(send(pair.channel.sender, messages, slices), 2);
+	for (const std::size_t room : {0, 1}) {
+		std::vector<fbufs_slice> few(room);
+		EXPECT_EQ(receive(pair.channel.receiver, messages, few), -EMSGSIZE);
+		EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 2u);
+	}
+	// Room for the first of two.
+	std::vector<fbufs_slice> three(3);
+	EXPECT_EQ(receive(pair.channel.receiver, messages, three), 1);
+	EXPECT_EQ(messages[0].length, 3u);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 1u);
+	EXPECT_EQ(Received(pair.channel.receiver).message.length, 7u);
+}
+
+//
+// Many
+//
+
+TEST(Many, Receivers)
+{
+	Pair pair;
+	std::vector<Fd> domains(FBUFS_MAX_RECEIVERS), ends(FBUFS_MAX_RECEIVERS);
+	for (std::size_t i = 1; i < ends.size(); i++) {
+		domains[i] = open_domain();
+		ASSERT_EQ(add_receiver(pair.channel.sender, ends[i]), 0);
+		ASSERT_EQ(attach(ends[i], domains[i]), 0);
+	}
+	const auto before = gauges(pair.to);
+	Fd extra;
+	EXPECT_EQ(add_receiver(pair.channel.sender, extra), -EUSERS);
+	EXPECT_EQ(extra.get(), -1);
+	EXPECT_EQ(gauges(pair.to), before);
+	EXPECT_EQ(end_info(pair.channel.sender).out_receivers, FBUFS_MAX_RECEIVERS * 1u);
+
+	const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+	*pair.from.at(buffer) = 42;
+	ASSERT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page, 5), 1);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	for (std::size_t i = 1; i < ends.size(); i++) {
+		const Received received(ends[i]);
+		EXPECT_EQ(received.message.cookie, 5u);
+		const Window window(domains[i], pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
+		EXPECT_EQ(*window.at(received.slices[0].position), 42);
+		EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+		EXPECT_EQ(handles(domains[i], FBUFS_RELEASE, {received.handle()}), 1);
+	}
+	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+	// The place of one that left is free again.
+	ends[30].reset();
+	EXPECT_EQ(add_receiver(pair.channel.sender, extra), 0);
+}
+
+TEST(Many, Channels)
+{
+	constexpr int many = 10000;
+	rlimit old = {}, wide = {};
+	::getrlimit(RLIMIT_NOFILE, &old);
+	wide.rlim_cur = wide.rlim_max = std::max<rlim_t>(old.rlim_max, 2 * many + 100);
+	ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &wide), 0);
+	{
+		const Originator from(64 << 20);
+		const Fd to = open_domain();
+		std::vector<std::unique_ptr<Channel>> channels;
+		for (int i = 0; i < many; i++)
+			channels.push_back(std::make_unique<Channel>(from.domain, to));
+		EXPECT_EQ(gauges(to)[FBUFS_GAUGE_CHANNELS], many * 1u);
+		EXPECT_EQ(gauges(to)[FBUFS_GAUGE_ENDS], many * 2u);
+		int good = 0;
+		for (int i = 0; i < many; i++)
+			good += send_one(channels[i]->sender, alloc_one(channels[i]->sender).fbuf, 0, 1, i) == 1;
+		EXPECT_EQ(good, many);
+		for (int i = 0; i < many; i++) {
+			const Received received(channels[i]->receiver);
+			good -= received.message.cookie == static_cast<std::uint64_t>(i) &&
+				handles(to, FBUFS_RELEASE, {received.handle()}) == 1;
+		}
+		EXPECT_EQ(good, 0);
+	}
+	EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
+TEST(Many, DescriptorsAreEmfileAndNothingIsLeft)
+{
+	Pair pair;
+	rlimit old = {};
+	::getrlimit(RLIMIT_NOFILE, &old);
+	const int next = ::dup(0);
+	::close(next);
+	const auto before = gauges(pair.to);
+	for (const int room : {0, 1}) {
+		rlimit tight = old;
+		tight.rlim_cur = static_cast<rlim_t>(next + room);
+		::setrlimit(RLIMIT_NOFILE, &tight);
+		Fd sender, receiver, more;
+		const long create = channel_create(pair.to, 0, 0, sender, receiver);
+		const long add = room ? -EMFILE : add_receiver(pair.channel.sender, more);
+		::setrlimit(RLIMIT_NOFILE, &old);
+		EXPECT_EQ(create, -EMFILE);
+		EXPECT_EQ(add, -EMFILE);
+		EXPECT_EQ(gauges(pair.to), before);
+		EXPECT_EQ(end_info(pair.channel.sender).out_receivers, 1u);
+	}
+}
+
+// A message that is sent on to oneself again and again, until the table is full.
+TEST(Many, HeldMessages)
+{
+	constexpr std::uint32_t depth = FBUFS_MAX_DEPTH;
+	Pair pair;
+	pair.send_new();
+	const Received root(pair.channel.receiver);
+	const Channel self(pair.to, pair.to, 0, depth);
+	std::vector<fbufs_message> messages(depth);
+	std::vector<fbufs_slice> slices(depth, root.slices[0]);
+	std::vector<std::uint64_t> held = {root.handle()};
+	long result = 0;
+	while (held.size() < FBUFS_MAX_HELD && result >= 0) {
+		for (std::uint32_t i = 0; i < depth; i++) {
+			messages[i] = {};
+			messages[i].slices = 1;
+			slices[i] = root.slices[0];
+			slices[i].hold = root.handle();
+		}
+		const std::uint32_t queued = end_info(self.receiver).out_queued;
+		messages.resize(depth - queued);
+		ASSERT_EQ(send(self.sender, messages, slices, FBUFS_DONTWAIT), static_cast<long>(messages.size()));
+		messages.resize(depth);
+		while ((result = receive(self.receiver, messages, slices, FBUFS_DONTWAIT)) > 0)
+			for (long i = 0; i < result; i++)
+				held.push_back(messages[i].message);
+		if (result == -EAGAIN)
+			result = 0;
+	}
+	EXPECT_EQ(held.size(), FBUFS_MAX_HELD * 1u);
+	ASSERT_EQ(send(self.sender, std::vector<fbufs_message>(0), {}), 0);
+	const std::uint32_t queued = end_info(self.receiver).out_queued;
+	ASSERT_GT(queued, 0u);
+	EXPECT_EQ(Received(self.receiver).result, -ENOBUFS);
+	EXPECT_EQ(end_info(self.receiver).out_queued, queued);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {held.back()}), 1);
+	held.pop_back();
+	const Received one(self.receiver);
+	EXPECT_EQ(one.result, 1);
+	held.push_back(one.handle());
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), FBUFS_MAX_VECTOR);
+}
+
+} // namespace

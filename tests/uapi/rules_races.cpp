@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+//
+// Rules 7 and 11 while somebody stores: the lock has no moment in which a store slips through.
+
+#include "support/uapi.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sched.h>
+
+namespace {
+
+using namespace uapi;
+
+// Two domains of this process and a channel between them.
+struct Pair {
+	Originator from{1 << 20};
+	Fd to = open_domain();
+	Channel channel;
+	Window window;
+
+	explicit Pair(std::uint32_t flags = 0)
+		: channel(from.domain, to, flags), window(to, from.pool.out_pool, from.pool.out_span, PROT_READ)
+	{
+	}
+};
+
+// A thread that stores all the time never gets through, not even in the moment of the lock.
+void race(bool secure)
+{
+	Pair pair(secure ? FBUFS_CHANNEL_VOLATILE : 0);
+	const fbufs_buffer first = alloc_one(pair.channel.sender);
+	auto* word = reinterpret_cast<std::uint64_t*>(pair.from.at(first));
+	const volatile auto* seen = reinterpret_cast<std::uint64_t*>(pair.window.at(first.position));
+	std::atomic<std::uint64_t> stores = 0;
+	std::atomic<bool> stop = false;
+	ASSERT_EQ(handles(pair.from.domain, FBUFS_FREE, {first.fbuf}), 1);
+	std::thread writer([&] {
+		while (!stop)
+			(void)faults([&] {
+				while (!stop)
+					__atomic_store_n(word, stores += 1, __ATOMIC_RELAXED);
+			});
+	});
+	int changed = 0, rounds = 0;
+	for (; rounds < 1500; rounds++) {
+		const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+		if (buffer.position != first.position)
+			break;
+		// The window is writable, and the writer is at it.
+		const std::uint64_t before = stores;
+		while (stores < before + 3)
+			::sched_yield();
+		if (send_one(pair.channel.sender, buffer.fbuf, 0, page) != 1)
+			break;
+		const Received received(pair.channel.receiver);
+		if (secure && handles(pair.to, FBUFS_SECURE, {received.handle()}) != 1)
+			break;
+		const std::uint64_t value = *seen, mark = stores;
+		for (int i = 0; i < 50 && stores == mark; i++)
+			changed += *seen != value;
+		for (int i = 0; i < 50; i++)
+			changed += *seen != value;
+		if (handles(pair.to, FBUFS_RELEASE, {received.handle()}) != 1)
+			break;
+	}
+	stop = true;
+	writer.join();
+	EXPECT_EQ(rounds, 1500);
+	EXPECT_EQ(changed, 0);
+}
+
+TEST(Rule07LockedFbufs, AStoreNeverWinsAgainstASend)
+{
+	race(false);
+}
+
+TEST(Rule11VolatileMode, AStoreNeverWinsAgainstASecure)
+{
+	race(true);
+}
+
+} // namespace

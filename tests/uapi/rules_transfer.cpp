@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+//
+// Rules 12 to 16: vectors, queues, descriptors, steady state, errors.
+
+#include "support/uapi.hpp"
+
+#include <gtest/gtest.h>
+
+#include <liburing.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+
+namespace {
+
+using namespace uapi;
+
+struct Pair {
+	Originator from;
+	Fd to = open_domain();
+	Channel channel;
+	Window window;
+
+	explicit Pair(std::uint32_t flags = 0, std::uint32_t depth = 64)
+		: from(4 << 20), channel(from.domain, to, flags, depth),
+		  window(to, from.pool.out_pool, from.pool.out_span, PROT_READ)
+	{
+	}
+	[[nodiscard]] std::uint64_t count(fbufs_counter which) const { return counters(from.domain)[which]; }
+	// Allocated, in the order of their addresses, and written.
+	std::vector<fbufs_buffer> written(std::size_t n, std::uint32_t pages = 1)
+	{
+		std::vector<fbufs_buffer> buffers(n);
+		EXPECT_EQ(alloc(channel.sender, pages * page, buffers), static_cast<long>(n));
+		std::sort(buffers.begin(), buffers.end(), [](auto& a, auto& b) { return a.position < b.position; });
+		for (const fbufs_buffer& buffer : buffers)
+			std::memset(from.at(buffer), 1, pages * page);
+		return buffers;
+	}
+	long send_all(const std::vector<fbufs_buffer>& buffers)
+	{
+		std::vector<fbufs_message> messages(buffers.size());
+		std::vector<fbufs_slice> slices(buffers.size());
+		for (std::size_t i = 0; i < buffers.size(); i++) {
+			messages[i].slices = 1;
+			messages[i].cookie = i;
+			slices[i].fbuf = buffers[i].fbuf;
+			slices[i].length = page;
+		}
+		return send(channel.sender, messages, slices, FBUFS_DONTWAIT);
+	}
+	std::vector<std::uint64_t> receive_all(std::size_t n)
+	{
+		std::vector<fbufs_message> messages(n);
+		std::vector<fbufs_slice> slices(n);
+		EXPECT_EQ(receive(channel.receiver, messages, slices, FBUFS_DONTWAIT), static_cast<long>(n));
+		std::vector<std::uint64_t> held;
+		for (const fbufs_message& message : messages)
+			held.push_back(message.message);
+		return held;
+	}
+};
+
+//
+// 12
+//
+
+TEST(Rule12Vectors, ASendOf32MessagesMakesOneFlush)
+{
+	Pair pair;
+	const auto buffers = pair.written(32);
+	const auto flushes = pair.count(FBUFS_COUNT_TLB_FLUSHES), cleared = pair.count(FBUFS_COUNT_PTES_CLEARED);
+	EXPECT_EQ(pair.send_all(buffers), 32);
+	EXPECT_EQ(pair.count(FBUFS_COUNT_TLB_FLUSHES), flushes + 1);
+	EXPECT_EQ(pair.count(FBUFS_COUNT_PTES_CLEARED), cleared + 32);
+	EXPECT_EQ(pair.count(FBUFS_COUNT_MESSAGES_SENT), 32u);
+	EXPECT_EQ(pair.count(FBUFS_COUNT_LOCKS), 32u);
+	for (const fbufs_buffer& buffer : buffers)
+		EXPECT_TRUE(store_faults(pair.from.at(buffer)));
+}
+
+TEST(Rule12Vectors, AlsoOfFbufsThatAreNotAdjacent)
+{
+	for (const std::uint32_t pages : {1u, 4u}) {
+		Pair pair;
+		const auto buffers = pair.written(64, pages);
+		std::vector<fbufs_buffer> odd;
+		for (std::size_t i = 1; i < buffers.size(); i += 2)
+			odd.push_back(buffers[i]);
+		const auto flushes = pair.count(FBUFS_COUNT_TLB_FLUSHES);
+		EXPECT_EQ(pair.send_all(odd), 32);
+		EXPECT_EQ(pair.count(FBUFS_COUNT_TLB_FLUSHES), flushes + 1);
+		// All are locked, and no neighbour is.
+		for (std::size_t i = 0; i < buffers.size(); i++)
+			for (std::uint32_t at = 0; at < pages; at++)
+				EXPECT_EQ(store_faults(pair.from.at(buffers[i]) + at * page), i % 2 == 1);
+	}
+}
+
+TEST(Rule12Vectors, AlsoInAnyOrderAndAsSlicesOfOneMessage)
+{
+	Pair pair;
+	auto buffers = pair.written(64);
+	std::vector<fbufs_slice> slices;
+	for (std::size_t i = 0; i < 32; i++) {
+		fbufs_slice slice = {};
+		slice.fbuf = buffers[(i * 37 + 11) % 64].fbuf;
+		slice.length = 1;
+		slices.push_back(slice);
+	}
+	fbufs_message message = {};
+	message.slices = 32;
+	const auto flushes = pair.count(FBUFS_COUNT_TLB_FLUSHES);
+	EXPECT_EQ(send(pair.channel.sender, {message}, slices), 1);
+	EXPECT_EQ(pair.count(FBUFS_COUNT_TLB_FLUSHES), flushes + 1);
+	for (std::size_t i = 0; i < 32; i++)
+		EXPECT_TRUE(store_faults(pair.from.at(buffers[(i * 37 + 11) % 64])));
+}
+
+TEST(Rule12Vectors, WhatWasNeverWrittenNeedsNoFlush)
+{
+	Pair pair;
+	pair.from.window = Window();
+	std::vector<fbufs_buffer> buffers(32);
+	ASSERT_EQ(alloc(pair.channel.sender, page, buffers), 32);
+	const auto flushes = pair.count(FBUFS_COUNT_TLB_FLUSHES);
+	EXPECT_EQ(pair.send_all(buffers), 32);
+	EXPECT_EQ(pair.count(FBUFS_COUNT_TLB_FLUSHES), flushes);
+}
+
+TEST(Rule12Vectors, ASecureOf32MessagesMakesOneFlush)
+{
+	Pair pair(FBUFS_CHANNEL_VOLATILE);
+	const auto buffers = pair.written(32);
+	ASSERT_EQ(pair.send_all(buffers), 32);
+	const auto held = pair.receive_all(32);
+	const auto flushes = pair.count(FBUFS_COUNT_TLB_FLUSHES);
+	EXPECT_EQ(handles(pair.to, FBUFS_SECURE, held), 32);
+	for (const fbufs_buffer& buffer : buffers)
+		EXPECT_TRUE(store_faults(pair.from.at(buffer)));
+	EXPECT_EQ(pair.count(FBUFS_COUNT_TLB_FLUSHES), flushes + 1);
+}
+
+TEST(Rule12Vectors, AReleaseOf32UncachedMessagesMakesOneFlush)
+{
+	Pair pair(FBUFS_CHANNEL_UNCACHED);
+	const auto buffers = pair.written(32);
+	ASSERT_EQ(pair.send_all(buffers), 32);
+	const auto held = pair.receive_all(32);
+	const auto before = counters(pair.to)[FBUFS_COUNT_TLB_FLUSHES];
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), 32);
+	for (const fbufs_buffer& buffer : buffers)
+		EXPECT_TRUE(load_faults(pair.window.at(buffer.position)));
+	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_TLB_FLUSHES], before + 1);
+}
+
+// The order and the slices arrive as they were sent.
+TEST(Rule12Vectors, AggregatesArriveAsSent)
+{
+	Pair pair;
+	const auto buffers = pair.written(3, 2);
+	std::vector<fbufs_message> messages(3);
+	std::vector<fbufs_slice> slices(6);
+	const std::uint32_t parts[3] = {1, 3, 2};
+	for (std::uint32_t i = 0, at = 0; i < 3; i++) {
+		messages[i].cookie = 100 + i;
+		messages[i].slices = parts[i];
+		for (std::uint32_t j = 0; j < parts[i]; j++, at++) {
+			slices[at].fbuf = buffers[(at + j) % 3].fbuf;
+			slices[at].offset = at * 1000;
+			slices[at].length = at + 1;
+			slices[at].position = ~0ull;
+		}
+	}
+	ASSERT_EQ(send(pair.channel.sender, messages, slices), 3);
+	std::vector<fbufs_message> got(8);
+	std::vector<fbufs_slice> seen(8);
+	ASSERT_EQ(receive(pair.channel.receiver, got, seen), 3);
+	for (std::uint32_t i = 0, at = 0; i < 3; i++) {
+		std::uint64_t length = 0;
+		for (std::uint32_t j = 0; j < parts[i]; j++, at++) {
+			EXPECT_EQ(seen[at].fbuf, slices[at].fbuf);
+			EXPECT_EQ(seen[at].hold, 0u);
+			EXPECT_EQ(seen[at].offset, slices[at].offset);
+			EXPECT_EQ(seen[at].length, slices[at].length);
+			EXPECT_EQ(seen[at].position, buffers[(at + j) % 3].position + at * 1000);
+			length += at + 1;
+		}
+		EXPECT_EQ(got[i].cookie, 100 + i);
+		EXPECT_EQ(got[i].slices, parts[i]);
+		EXPECT_EQ(got[i].length, length);
+		EXPECT_EQ(got[i].flags, FBUFS_MESSAGE_LOCKED);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {got[i].message}), 1);
+	}
+	for (const fbufs_buffer& buffer : buffers)
+		EXPECT_EQ(locate(pair.from.domain, buffer.position).out_state, FBUFS_STATE_FREE);
+}
+
+//
+// 13
+//
+
+TEST(Rule13BoundedQueues, FullIsEagainAndNotWritable)
+{
+	Pair pair(0, 5);
+	const std::uint32_t depth = end_info(pair.channel.sender).out_depth;
+	EXPECT_EQ(depth, 8u) << "5, rounded up";
+	const auto buffers = pair.written(depth + 1);
+	for (std::uint32_t i = 0; i < depth; i++) {
+		EXPECT_TRUE(polls(pair.channel.sender, POLLOUT));
+		EXPECT_EQ(send_one(pair.channel.sender, buffers[i].fbuf, 0, page, i, FBUFS_DONTWAIT), 1);
+	}
+	EXPECT_FALSE(polls(pair.channel.sender, POLLOUT));
+	EXPECT_EQ(send_one(pair.channel.sender, buffers[depth].fbuf, 0, page, depth, FBUFS_DONTWAIT), -EAGAIN);
+	EXPECT_EQ(locate(pair.from.domain, buffers[depth].position).out_state, FBUFS_STATE_OWNED);
+	EXPECT_FALSE(store_faults(pair.from.at(buffers[depth])));
+
+	// O_NONBLOCK on the descriptor does the same.
+	ASSERT_EQ(::fcntl(pair.channel.sender, F_SETFL, O_NONBLOCK), 0);
+	EXPECT_EQ(send_one(pair.channel.sender, buffers[depth].fbuf, 0, page), -EAGAIN);
+	ASSERT_EQ(::fcntl(pair.channel.sender, F_SETFL, 0), 0);
+
+	const Received first(pair.channel.receiver);
+	EXPECT_EQ(first.message.cookie, 0u);
+	EXPECT_TRUE(polls(pair.channel.sender, POLLOUT));
+	EXPECT_EQ(send_one(pair.channel.sender, buffers[depth].fbuf, 0, page, depth, FBUFS_DONTWAIT), 1);
+	for (std::uint32_t i = 1; i <= depth; i++)
+		EXPECT_EQ(Received(pair.channel.receiver).message.cookie, i);
+	EXPECT_EQ(Received(pair.channel.receiver).result, -EAGAIN);
+}
+
+TEST(Rule13BoundedQueues, TheSenderWaitsAndGoesOn)
+{
+	Pair pair(0, 4);
+	const auto buffers = pair.written(10);
+	Blocked sending([&] {
+		std::vector<fbufs_message> messages(10);
+		std::vector<fbufs_slice> slices(10);
+		for (std::size_t i = 0; i < 10; i++) {
+			messages[i].slices = 1;
+			messages[i].cookie = i;
+			slices[i].fbuf = buffers[i].fbuf;
+			slices[i].length = 1;
+		}
+		return send(pair.channel.sender, messages, slices);
+	});
+	EXPECT_TRUE(sending.waits());
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 4u);
+	for (std::size_t i = 0; i < 10; i++)
+		EXPECT_EQ(Received(pair.channel.receiver, 0).message.cookie, i);
+	EXPECT_EQ(sending.result(), 10);
+}
+
+TEST(Rule13BoundedQueues, FanOutWaitsForTheSlowestAndComesHomeAfterTheLast)
+{
+	Pair pair(0, 2);
+	const Fd third = open_domain();
+	Fd slow, never;
+	ASSERT_EQ(add_receiver(pair.channel.sender, slow), 0);
+	ASSERT_EQ(attach(slow, third), 0);
+	ASSERT_EQ(add_receiver(pair.channel.sender, never), 0);
+	EXPECT_EQ(end_info(pair.channel.sender).out_receivers, 3u);
+	const auto buffers = pair.written(3);
+	for (std::uint32_t i = 0; i < 2; i++) {
+		ASSERT_EQ(send_one(pair.channel.sender, buffers[i].fbuf, 0, page, i), 1);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	}
+	EXPECT_EQ(end_info(pair.channel.sender).out_queued, 2u);
+	EXPECT_EQ(send_one(pair.channel.sender, buffers[2].fbuf, 0, page, 2, FBUFS_DONTWAIT), -EAGAIN);
+	const auto state = [&](int i) { return locate(pair.from.domain, buffers[i].position).out_state; };
+	EXPECT_EQ(state(0), FBUFS_STATE_SENT);
+	const Received held(slow);
+	EXPECT_EQ(held.message.cookie, 0u);
+	never.reset();
+	EXPECT_EQ(state(0), FBUFS_STATE_SENT);
+	EXPECT_EQ(handles(third, FBUFS_RELEASE, {held.handle()}), 1);
+	EXPECT_EQ(state(0), FBUFS_STATE_FREE);
+	EXPECT_EQ(state(1), FBUFS_STATE_SENT);
+	EXPECT_EQ(send_one(pair.channel.sender, buffers[2].fbuf, 0, page, 2, FBUFS_DONTWAIT), 1);
+	slow.reset();
+	EXPECT_EQ(state(1), FBUFS_STATE_FREE);
+	EXPECT_EQ(state(2), FBUFS_STATE_SENT);
+
+	// A late receiver gets what is sent from then on.
+	Fd late;
+	ASSERT_EQ(add_receiver(pair.channel.sender, late), 0);
+	EXPECT_EQ(end_info(late).out_queued, 0u);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 1u);
+}
+
+//
+// 14
+//
+
+TEST(Rule14Descriptors, PollOfEveryKind)
+{
+	Pair pair;
+	const Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+	epoll_event event = {};
+	event.events = EPOLLIN | EPOLLET;
+	ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, pair.channel.receiver, &event), 0);
+	io_uring ring;
+	ASSERT_EQ(::io_uring_queue_init(4, &ring, 0), 0);
+	io_uring_prep_poll_add(io_uring_get_sqe(&ring), pair.channel.receiver, POLLIN);
+	ASSERT_EQ(::io_uring_submit(&ring), 1);
+	io_uring_cqe* done = nullptr;
+
+	EXPECT_EQ(poll_events(pair.channel.receiver), 0);
+	EXPECT_EQ(::epoll_wait(epoll, &event, 1, 0), 0);
+	EXPECT_EQ(::io_uring_peek_cqe(&ring, &done), -EAGAIN);
+	Blocked polling([&] { return polls(pair.channel.receiver, POLLIN, 5000); });
+	EXPECT_TRUE(polling.waits());
+
+	const auto buffers = pair.written(2);
+	ASSERT_EQ(send_one(pair.channel.sender, buffers[0].fbuf, 0, page), 1);
+	EXPECT_EQ(polling.result(), 1);
+	EXPECT_EQ(poll_events(pair.channel.receiver), POLLIN);
+	EXPECT_EQ(::epoll_wait(epoll, &event, 1, 0), 1);
+	EXPECT_EQ(event.events, static_cast<std::uint32_t>(EPOLLIN));
+	EXPECT_EQ(::epoll_wait(epoll, &event, 1, 0), 0) << "edge";
+	__kernel_timespec patience = {5, 0};
+	ASSERT_EQ(::io_uring_wait_cqe_timeout(&ring, &done, &patience), 0);
+	EXPECT_TRUE(done->res & POLLIN);
+	::io_uring_queue_exit(&ring);
+
+	ASSERT_EQ(send_one(pair.channel.sender, buffers[1].fbuf, 0, page), 1);
+	EXPECT_EQ(::epoll_wait(epoll, &event, 1, 0), 1) << "the next edge";
+}
+
+TEST(Rule14Descriptors, APassedReceiverWorksElsewhereAndItsDeathIsSeen)
+{
+	// The process is there before the channel: the descriptor must come over the socket.
+	Process peer([](int socket) {
+		const Fd receiver = take_fd(socket);
+		const Fd domain = open_domain();
+		CHILD_EXPECT(attach(receiver, domain) == 0);
+		tell(socket, 'a');
+		const Received received(receiver, 0);
+		CHILD_EXPECT(received.result == 1);
+		fbufs_pool_info info = {};
+		info.size = sizeof(info);
+		info.pool = FBUFS_HANDLE_POOL(received.slices[0].fbuf);
+		CHILD_EXPECT(call(domain, FBUFS_POOL_INFO, info) == 0);
+		const Window window(domain, info.pool, info.out_span, PROT_READ);
+		CHILD_EXPECT(window.error() == 0);
+		CHILD_EXPECT(*window.at(received.slices[0].position) == 77);
+		return 0;
+	});
+	const Originator from;
+	Fd sender, receiver;
+	ASSERT_EQ(channel_create(from.domain, FBUFS_CHANNEL_ATTACH_SENDER, 0, sender, receiver), 0);
+	pass_fd(peer.socket(), receiver);
+	receiver.reset();
+	ASSERT_EQ(hear(peer.socket()), 'a');
+	EXPECT_EQ(poll_events(sender), POLLOUT);
+	const fbufs_buffer buffer = alloc_one(sender);
+	*from.at(buffer) = 77;
+	ASSERT_EQ(send_one(sender, buffer.fbuf, 0, 1), 1);
+	EXPECT_EQ(peer.wait(), 0);
+	EXPECT_TRUE(eventually([&] { return (poll_events(sender) & POLLHUP) != 0; }));
+	EXPECT_EQ(poll_events(sender) & POLLOUT, 0);
+	EXPECT_TRUE(eventually([&] { return locate(from.domain, buffer.position).out_state == FBUFS_STATE_FREE; }));
+	EXPECT_EQ(end_info(sender).out_hangup, 1u);
+	std::vector<fbufs_buffer> more(1);
+	EXPECT_EQ(alloc(sender, page, more), -EPIPE);
+	const fbufs_buffer unbound = alloc_one(from.domain);
+	EXPECT_EQ(send_one(sender, unbound.fbuf, 0, 1), -EPIPE);
+	EXPECT_EQ(locate(from.domain, unbound.position).out_state, FBUFS_STATE_OWNED);
+}
+
+TEST(Rule14Descriptors, AReceiverSeesTheSenderGoAndGetsTheRest)
+{
+	Pair pair;
+	const auto buffers = pair.written(2);
+	for (const fbufs_buffer& buffer : buffers)
+		ASSERT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), 1);
+	EXPECT_EQ(poll_events(pair.channel.receiver), POLLIN);
+	pair.channel.sender.reset();
+	EXPECT_EQ(poll_events(pair.channel.receiver), POLLIN | POLLHUP | POLLRDHUP);
+	const Received first(pair.channel.receiver), second(pair.channel.receiver);
+	EXPECT_EQ(first.result, 1);
+	EXPECT_EQ(second.result, 1);
+	EXPECT_EQ(*pair.window.at(buffers[1].position), 1);
+	EXPECT_EQ(poll_events(pair.channel.receiver), POLLHUP | POLLRDHUP);
+	EXPECT_EQ(Received(pair.channel.receiver, 0).result, 0);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_hangup, 1u);
+	// What they hold stays, and has no channel to come home to.
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {first.handle(), second.handle()}), 2);
+	EXPECT_EQ(locate(pair.from.domain, buffers[0].position).out_state, FBUFS_STATE_EMPTY);
+}
+
+//
+// 15
+//
+
+TEST(Rule15SteadyState, CachedAndVolatileMakesNoVmOperation)
+{
+	Pair pair(FBUFS_CHANNEL_VOLATILE);
+	const auto round = [&](std::uint8_t value) {
+		const fbufs_buffer buffer = alloc_one(pair.channel.sender, 4 * page);
+		for (std::uint32_t at = 0; at < 4; at++)
+			pair.from.at(buffer)[at * page] = value;
+		if (send_one(pair.channel.sender, buffer.fbuf, 0, 4 * page) != 1)
+			return false;
+		const Received received(pair.channel.receiver);
+		for (std::uint32_t at = 0; at < 4; at++)
+			if (pair.window.at(received.slices[0].position)[at * page] != value)
+				return false;
+		return handles(pair.to, FBUFS_RELEASE, {received.handle()}) == 1;
+	};
+	for (std::uint8_t i = 0; i < 10; i++)
+		ASSERT_TRUE(round(i));
+	const auto from = counters(pair.from.domain), to = counters(pair.to), gauge = gauges(pair.to);
+	int good = 0;
+	for (int i = 0; i < 1000; i++)
+		good += round(static_cast<std::uint8_t>(i));
+	EXPECT_EQ(good, 1000);
+	for (const fbufs_counter which : {FBUFS_COUNT_PTES_SET, FBUFS_COUNT_PTES_CLEARED, FBUFS_COUNT_TLB_FLUSHES,
+					  FBUFS_COUNT_FAULTS, FBUFS_COUNT_PAGES_ALLOCATED, FBUFS_COUNT_BYTES_COPIED}) {
+		EXPECT_EQ(counters(pair.from.domain)[which], from[which]) << which;
+		EXPECT_EQ(counters(pair.to)[which], to[which]) << which;
+	}
+	EXPECT_EQ(counters(pair.from.domain)[FBUFS_COUNT_MESSAGES_SENT], from[FBUFS_COUNT_MESSAGES_SENT] + 1000);
+	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_MESSAGES_RECEIVED], to[FBUFS_COUNT_MESSAGES_RECEIVED] + 1000);
+	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_BYTES_RECEIVED], to[FBUFS_COUNT_BYTES_RECEIVED] + 4000 * page);
+	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_RELEASES], to[FBUFS_COUNT_RELEASES] + 1000);
+	EXPECT_EQ(gauges(pair.to), gauge);
+}
+
+} // namespace
