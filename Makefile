@@ -18,6 +18,7 @@ SANITIZE ?=
 HOST_KDIR := $(wildcard /lib/modules/$(shell uname -r)/build)
 HOST_KDIR_OK := $(if $(HOST_KDIR),$(shell printf '%s\n' 6.12 "$$(uname -r)" | sort -VC && echo yes))
 
+SHELL := /bin/bash
 .DEFAULT_GOAL := all
 all: modules lib tools ## the module, the library and the command
 
@@ -99,8 +100,59 @@ tools: $(B)/fbuf ## the command fbuf
 vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell without
 	@tests/vm/run -k $(KERNEL) $(if $(ICOUNT),-i) -t $(TIMEOUT) $(VMFLAGS) -- $(if $(CMD),'$(subst ','\'',$(CMD))')
 
+# --- tests ---------------------------------------------------------------------
+
+TEST_GROUPS := uapi lib stress
+TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g -MMD -MP -Itests $(INCLUDES)
+
+define test_group
+$(1)_OBJECTS := $$(patsubst tests/$(1)/%.cpp,$(B)/tests.d/$(1)/%.o,$$(wildcard tests/$(1)/*.cpp))
+$(B)/tests.d/$(1)/%.o: tests/$(1)/%.cpp | $(B)/.deps-build
+	@mkdir -p $$(@D)
+	$$(TEST_COMPILE) -c $$< -o $$@
+$(B)/tests/$(1): $$($(1)_OBJECTS) $(B)/libfbuf.a
+	@mkdir -p $$(@D)
+	$(CXX) -o $$@ $$^ -lgtest -lgtest_main -luring -lpthread
+endef
+$(foreach group,$(TEST_GROUPS),$(eval $(call test_group,$(group))))
+
+TESTS := $(TEST_GROUPS:%=$(B)/tests/%)
+tests: $(TESTS)
+
+check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools ## all tests, in the VM
+	@tests/check
+
+check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools ## the same under KASAN, lockdep and the other checkers
+	@KERNEL=debug tests/check
+
+lint: | $(B)/.deps-build $(B)/.deps-lint ## checkpatch, sparse, formats, spelling, manuals
+	@tests/lint
+
+demo: $(B)/kmod-stock/fbufs.ko tools ## a real file from one process to two others, and the lock at work
+	@tests/vm/run -t 600 -- tests/demo
+
+bench: $(B)/kmod-stock/fbufs.ko tools ## all transfers in instruction time, to build/bench/results.jsonl
+	@tests/bench
+
+# --- installation --------------------------------------------------------------
+
+install: lib tools ## library, headers, command, manuals, udev rule (PREFIX=, DESTDIR=)
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/fbuf,include/linux,share/man/man1,share/man/man4,share/bash-completion/completions}
+	install -m 755 $(B)/fbuf $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(B)/libfbuf.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libfbuf.so
+	sed 's#@PREFIX@#$(PREFIX)#; s#@VERSION@#$(VERSION)#' libfbuf/libfbuf.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/libfbuf.pc
+	install -m 644 libfbuf/include/fbuf/*.hpp $(DESTDIR)$(PREFIX)/include/fbuf/
+	install -m 644 kmod/include/uapi/linux/fbufs.h $(DESTDIR)$(PREFIX)/include/linux/
+	install -m 644 Documentation/man/fbuf.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 Documentation/man/fbufs.4 $(DESTDIR)$(PREFIX)/share/man/man4/
+	$(B)/fbuf completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/fbuf
+	install -d $(DESTDIR)/lib/udev/rules.d
+	install -m 644 kmod/60-fbufs.rules $(DESTDIR)/lib/udev/rules.d/
+
 clean: ## remove build/
 	rm -rf $(B)
 
 .SECONDARY:
-.PHONY: all help modules lib tools load unload vm clean install check lint demo bench check-long
+.PHONY: all help modules lib tools load unload vm clean install tests check check-debug lint demo bench
