@@ -26,6 +26,17 @@ void aggregate_free(struct fbufs_aggregate *aggregate)
 	kvfree(aggregate);
 }
 
+/* Whether an fbuf is in one of its slices; the last ones are looked at first. */
+bool aggregate_has(const struct fbufs_aggregate *aggregate, const struct fbuf *fbuf)
+{
+	u32 i = aggregate->nsegments;
+
+	while (i--)
+		if (aggregate->segments[i].fbuf == fbuf)
+			return true;
+	return false;
+}
+
 /* Whether one of its slices covers these bytes of an fbuf. */
 bool aggregate_contains(const struct fbufs_aggregate *aggregate,
 			const struct fbuf *fbuf, u32 offset, u32 length)

@@ -50,6 +50,7 @@ struct fbufs_aggregate {
 
 struct fbufs_aggregate *aggregate_alloc(u32 nsegments);
 void aggregate_free(struct fbufs_aggregate *aggregate);
+bool aggregate_has(const struct fbufs_aggregate *aggregate, const struct fbuf *fbuf);
 bool aggregate_contains(const struct fbufs_aggregate *aggregate,
 			const struct fbuf *fbuf, u32 offset, u32 length);
 

@@ -311,7 +311,7 @@ int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer 
 	if (!copy_to_user(out, buffers, n * sizeof(*buffers)))
 		return n;
 	for (i = 0; i < n; i++)
-		transfer_free(domain, buffers[i].fbuf);
+		transfer_free(domain, &buffers[i].fbuf, 1);
 	return -EFAULT;
 }
 
@@ -854,23 +854,18 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
 {
 	const u64 __user *handles = u64_to_user_ptr(receive->release);
-	u64 batch[CHUNK];
-	u32 n, i;
-	int err;
+	u64 batch[TRANSFER_BATCH];
+	int done;
+	u32 n;
 
-	for (; receive->out_released < receive->nrelease;) {
-		n = min_t(u32, receive->nrelease - receive->out_released, CHUNK);
+	while (receive->out_released < receive->nrelease) {
+		n = min_t(u32, receive->nrelease - receive->out_released, TRANSFER_BATCH);
 		if (copy_from_user(batch, handles + receive->out_released, n * sizeof(*batch)))
 			return -EFAULT;
-		for (i = 0; i < n; i++) {
-			err = transfer_release(end->domain, batch[i]);
-			if (err)
-				break;
-			receive->out_released++;
-		}
-		stats_count(&end->domain->counters, FBUFS_COUNT_RELEASES, i);
-		if (i < n)
-			return err;
+		done = transfer_release(end->domain, batch, n);
+		if (done < 0)
+			return done;
+		receive->out_released += done;
 	}
 	return 0;
 }

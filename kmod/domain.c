@@ -28,7 +28,7 @@ static const struct mmu_notifier_ops domain_notifier_ops = {
  * @ended: called once or twice, in process context, when the domain ends: with
  *	its address space or its file
  *
- * Return: the domain, or -ENOMEM, or -EINTR.
+ * Return: the domain, or -ENOMEM, or -ERESTARTNOINTR.
  */
 struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain))
 {
@@ -51,7 +51,8 @@ struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain))
 	err = mmu_notifier_register(&domain->notifier, domain->mm);
 	if (err) {
 		kfree(domain);
-		return ERR_PTR(err);
+		/* Registration gives way to any signal; the caller need not notice. */
+		return ERR_PTR(err == -EINTR ? -ERESTARTNOINTR : err);
 	}
 	mmgrab(domain->mm);
 	stats_gauge(FBUFS_GAUGE_DOMAINS, 1);
@@ -251,23 +252,29 @@ int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 	return err;
 }
 
-/* The domain no longer holds the message; the caller gets its reference. Or NULL. */
-struct fbufs_aggregate *domain_take_hold(struct fbufs_domain *domain, u64 handle)
+/*
+ * The domain no longer holds these messages, up to the first that it does not
+ * hold anyway; the caller gets its references. Returns how many.
+ */
+u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
+		      struct fbufs_aggregate **aggregates, u32 n)
 {
-	struct fbufs_aggregate *aggregate = NULL;
 	struct fbufs_hold *hold;
+	u32 i;
 
 	spin_lock(&domain->lock);
-	hold = hold_lookup(domain, handle);
-	if (hold && hold->aggregate) {
-		aggregate = hold->aggregate;
+	for (i = 0; i < n; i++) {
+		hold = hold_lookup(domain, handles[i]);
+		if (!hold || !hold->aggregate)
+			break;
+		aggregates[i] = hold->aggregate;
 		hold_free(domain, hold);
 	}
 	spin_unlock(&domain->lock);
-	return aggregate;
+	return i;
 }
 
-/* Any held message, as domain_take_hold(), when the domain has ended. */
+/* Any held message, as domain_take_holds(), when the domain has ended. */
 struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain)
 {
 	struct fbufs_aggregate *aggregate = NULL;

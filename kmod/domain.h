@@ -104,7 +104,8 @@ int domain_prepare_holds(struct fbufs_domain *domain, u64 *handles, u32 n);
 void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n);
 int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 			struct fbufs_aggregate **aggregates, u32 n);
-struct fbufs_aggregate *domain_take_hold(struct fbufs_domain *domain, u64 handle);
+u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
+		      struct fbufs_aggregate **aggregates, u32 n);
 struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain);
 struct fbufs_aggregate *domain_get_hold(struct fbufs_domain *domain, u64 handle);
 

@@ -200,29 +200,26 @@ static long do_alloc(struct file *file, struct fbufs_domain *domain, union ioctl
 	return alloc_fbufs(file, domain, NULL, &args->alloc);
 }
 
-/* Call @each for every handle of a vector, until one fails. */
-static long for_each_handle(struct fbufs_domain *domain, const struct fbufs_handles *args,
-			    int (*each)(struct fbufs_domain *domain, u64 handle))
+/* Call @some for the handles of a vector, a batch at a time, until one fails. */
+static long for_handles(struct fbufs_domain *domain, const struct fbufs_handles *args,
+			int (*some)(struct fbufs_domain *domain, const u64 *handles, u32 n))
 {
 	const u64 __user *handles = u64_to_user_ptr(args->handles);
-	u64 batch[BATCH];
-	u32 done = 0;
+	u64 batch[TRANSFER_BATCH];
+	u32 done = 0, n;
 	long err = 0;
 
 	if (args->__reserved || args->count > FBUFS_MAX_VECTOR)
 		return -EINVAL;
-	while (done < args->count && !err) {
-		u32 n = min_t(u32, args->count - done, BATCH), i;
-
-		if (copy_from_user(batch, handles + done, n * sizeof(*batch))) {
+	while (done < args->count) {
+		n = min_t(u32, args->count - done, TRANSFER_BATCH);
+		if (copy_from_user(batch, handles + done, n * sizeof(*batch)))
 			err = -EFAULT;
+		else
+			err = some(domain, batch, n);
+		if (err < 0)
 			break;
-		}
-		for (i = 0; i < n && !err; i++) {
-			err = each(domain, batch[i]);
-			if (!err)
-				done++;
-		}
+		done += err;
 	}
 	return done ? done : err;
 }
@@ -231,21 +228,17 @@ static long do_free(struct file *file, struct fbufs_domain *domain, union ioctl_
 {
 	if (!READ_ONCE(domain->pool))
 		return -ENXIO;
-	return for_each_handle(domain, &args->handles, transfer_free);
+	return for_handles(domain, &args->handles, transfer_free);
 }
 
 static long do_release(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
 {
-	long done = for_each_handle(domain, &args->handles, transfer_release);
-
-	if (done > 0)
-		stats_count(&domain->counters, FBUFS_COUNT_RELEASES, done);
-	return done;
+	return for_handles(domain, &args->handles, transfer_release);
 }
 
 static long do_secure(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
 {
-	return for_each_handle(domain, &args->handles, transfer_secure_held);
+	return for_handles(domain, &args->handles, transfer_secure_held);
 }
 
 /* Context: under the pool's notice_mutex. */

@@ -719,37 +719,60 @@ void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 	}
 }
 
+static void hiding_end(struct map_removal *removal)
+{
+	removal_finish(removal);
+	window_unlock(removal->window);
+}
+
+/* Whether a domain may see the fbuf of a message that it no longer holds. */
+static bool still_shown(struct fbufs_domain *domain, const struct fbufs_aggregate *aggregate,
+			const struct fbuf *fbuf)
+{
+	return domain->pool == fbuf_pool(fbuf) ||
+	       (is_cached_here(aggregate, fbuf) && channel_reaches(aggregate->channel, domain));
+}
+
 /**
- * map_hide - take pages of a message from a domain that no longer holds it
+ * map_hide - take pages of messages from a domain that no longer holds them
  * @domain: the caller's
- * @aggregate: with MESSAGE_UNMAP; no longer in the table of held messages
+ * @aggregates: messages that are no longer in the table of held messages
+ * @n: how many
  *
  * Leaves what it may see all the same, as a receiver of a cached channel. What
- * another held message still shows comes back by a fault. May sleep.
+ * another held message still shows comes back by a fault. One TLB flush for each
+ * pool that comes in a row. May sleep.
  */
-void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate)
+void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n)
 {
-	u32 i;
+	struct map_removal removal = { };
+	struct fbufs_pool *pool = NULL;
+	u32 i, j;
 
-	for (i = 0; i < aggregate->nsegments; i++) {
-		struct fbufs_segment *segment = &aggregate->segments[i];
-		struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
-		u32 first = segment->offset >> PAGE_SHIFT;
-		u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
-		struct fbufs_window *window;
+	for (i = 0; i < n; i++) {
+		for (j = 0; j < aggregates[i]->nsegments; j++) {
+			struct fbufs_segment *segment = &aggregates[i]->segments[j];
+			u32 first = segment->offset >> PAGE_SHIFT;
+			u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
 
-		if (domain->pool == pool)
-			continue;
-		if (is_cached_here(aggregate, segment->fbuf) &&
-		    channel_reaches(aggregate->channel, domain))
-			continue;
-		map_barrier(pool);
-		window = window_lock(domain, pool->id);
-		if (!window)
-			continue;
-		window_zap(window, fbuf_first(segment->fbuf) + first, last - first + 1);
-		window_unlock(window);
+			if (still_shown(domain, aggregates[i], segment->fbuf))
+				continue;
+			if (fbuf_pool(segment->fbuf) != pool) {
+				if (removal.window)
+					hiding_end(&removal);
+				pool = fbuf_pool(segment->fbuf);
+				map_barrier(pool);
+				removal = (struct map_removal){
+					.window = window_lock(domain, pool->id),
+				};
+			}
+			if (removal.window)
+				removal_add(&removal, fbuf_first(segment->fbuf) + first,
+					    last - first + 1);
+		}
 	}
+	if (removal.window)
+		hiding_end(&removal);
 }
 
 /* Empty a domain's window of a pool: it has lost rights there. May sleep. */

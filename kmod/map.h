@@ -23,7 +23,7 @@ void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u
 void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 	      u32 n, u32 index);
 bool map_must_show(const struct fbufs_aggregate *aggregate, u32 index);
-void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate);
+void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n);
 void map_hide_pool(struct fbufs_domain *domain, struct fbufs_pool *pool);
 void map_hide_all(struct fbufs_domain *domain);
 void map_revoke(struct fbufs_aggregate **aggregates, u32 n);

@@ -463,12 +463,13 @@ static size_t extent_bytes(u32 nslots)
 	return struct_size_t(struct fbufs_extent, fbufs, nslots);
 }
 
-static struct fbufs_extent *extent_create(struct fbufs_pool *pool, u32 npages)
+/* An extent of @nslots fbufs, or -ENOMEM, or -ENOBUFS without that much address space. */
+static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 nslots)
 {
-	u32 nslots = clamp_t(u32, EXTENT_PAGES / npages, 1, EXTENT_SLOTS), i;
 	struct fbufs_extent *extent;
 	unsigned long first;
 	int err;
+	u32 i;
 
 	extent = kvzalloc(extent_bytes(nslots), GFP_KERNEL_ACCOUNT);
 	if (!extent)
@@ -502,6 +503,19 @@ err_erase_id:
 err_free:
 	kvfree(extent);
 	return ERR_PTR(err == -EBUSY ? -ENOBUFS : err);
+}
+
+/* An extent that is as large as address space allows. */
+static struct fbufs_extent *extent_create(struct fbufs_pool *pool, u32 npages)
+{
+	u32 nslots = clamp_t(u32, EXTENT_PAGES / npages, 1, EXTENT_SLOTS);
+	struct fbufs_extent *extent;
+
+	do {
+		extent = extent_try(pool, npages, nslots);
+		nslots /= 2;
+	} while (extent == ERR_PTR(-ENOBUFS) && nslots);
+	return extent;
 }
 
 static void extent_destroy(struct fbufs_extent *extent)

@@ -90,8 +90,21 @@ static int pool_make_room(struct fbufs_pool *pool, u32 npages)
 	return 0;
 }
 
+/* Give the machine back what a free fbuf of the pool has. False: there is none. */
+static bool pool_shrink(struct fbufs_pool *pool)
+{
+	struct fbuf *victim;
+
+	spin_lock(&pool->lock);
+	victim = pool_victim(pool);
+	spin_unlock(&pool->lock);
+	if (victim)
+		fbuf_evict(pool, victim);
+	return victim;
+}
+
 /* A new fbuf with fresh, zeroed pages, OWNED. Returns 0 or an error. May sleep. */
-static int pool_grow(struct fbufs_class *class, struct fbufs_buffer *buffer)
+static int pool_try_grow(struct fbufs_class *class, struct fbufs_buffer *buffer)
 {
 	struct fbufs_pool *pool = class->pool;
 	u32 npages = class->npages;
@@ -136,6 +149,16 @@ err_uncharge:
 	account_uncharge(npages);
 err_uncharge_pool:
 	pool_uncharge(pool, npages);
+	return err;
+}
+
+static int pool_grow(struct fbufs_class *class, struct fbufs_buffer *buffer)
+{
+	int err;
+
+	do {
+		err = pool_try_grow(class, buffer);
+	} while (err == -ENOMEM && !fatal_signal_pending(current) && pool_shrink(class->pool));
 	return err;
 }
 
@@ -217,8 +240,7 @@ static void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
 		pool_push(fbuf);
 }
 
-/* Returns 0, -ENOENT, -EBUSY. */
-int transfer_free(struct fbufs_domain *domain, u64 handle)
+static int free_one(struct fbufs_domain *domain, u64 handle)
 {
 	struct fbufs_pool *pool = domain->pool;
 	struct fbuf *fbuf;
@@ -238,6 +260,18 @@ int transfer_free(struct fbufs_domain *domain, u64 handle)
 	if (reap)
 		pool_reap(pool);
 	return err;
+}
+
+/* Returns how many, or what is wrong with the first: -ENOENT, -EBUSY. */
+int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n)
+{
+	int err = 0;
+	u32 i;
+
+	for (i = 0; i < n && !err; i++)
+		err = free_one(domain, handles[i]);
+	i -= !!err;
+	return i ? i : err;
 }
 
 /*
@@ -338,18 +372,31 @@ void transfer_drop(struct fbufs_aggregate *aggregate)
 	aggregate_retire(aggregate);
 }
 
-/* Returns 0 or -ENOENT. May sleep. */
-int transfer_release(struct fbufs_domain *domain, u64 handle)
+/**
+ * transfer_release - a domain ends its use of messages
+ * @domain: the caller's
+ * @handles: of the messages
+ * @n: how many, at most TRANSFER_BATCH
+ *
+ * Return: how many it held, up to the first that it does not hold; -ENOENT when
+ * that is the first. May sleep.
+ */
+int transfer_release(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
-	struct fbufs_aggregate *aggregate = domain_take_hold(domain, handle);
+	struct fbufs_aggregate *aggregates[TRANSFER_BATCH];
+	bool hide = false;
+	u32 done, i;
 
-	if (!aggregate)
-		return -ENOENT;
+	done = domain_take_holds(domain, handles, aggregates, n);
+	for (i = 0; i < done; i++)
+		hide |= aggregates[i]->flags & MESSAGE_UNMAP;
 	/* Not held any more: a receiver that closes its end from here on empties the window. */
-	if (aggregate->flags & MESSAGE_UNMAP || READ_ONCE(domain->detached))
-		map_hide(domain, aggregate);
-	transfer_drop(aggregate);
-	return 0;
+	if (done && (hide || READ_ONCE(domain->detached)))
+		map_hide(domain, aggregates, done);
+	for (i = 0; i < done; i++)
+		transfer_drop(aggregates[i]);
+	stats_count(&domain->counters, FBUFS_COUNT_RELEASES, done);
+	return done ? done : -ENOENT;
 }
 
 /*
@@ -363,9 +410,13 @@ static struct fbufs_class *channel_class(struct fbufs_channel *channel,
 	return pool_class(pool, &channel->classes, channel, npages);
 }
 
-/* Take an fbuf of the caller's for the message. Context: under the pool's lock. */
-static int fbuf_take(struct fbufs_channel *channel, struct fbuf *fbuf,
-		     const struct fbufs_slice *slice)
+/*
+ * Take an fbuf of the caller's for the message. One that is SENDING is good only
+ * if it is this message that it is in, most likely with the slice before.
+ * Context: under the pool's lock.
+ */
+static int fbuf_take(struct fbufs_channel *channel, const struct fbufs_aggregate *aggregate,
+		     struct fbuf *fbuf, const struct fbufs_slice *slice)
 {
 	int err;
 
@@ -374,8 +425,8 @@ static int fbuf_take(struct fbufs_channel *channel, struct fbuf *fbuf,
 	if (fbuf->access.state == FBUFS_STATE_OWNED && fbuf->home->channel &&
 	    fbuf->home->channel != channel)
 		return -EXDEV;
-	if (fbuf->access.state == FBUFS_STATE_SENDING && fbuf->refs == U32_MAX)
-		return -EOVERFLOW;
+	if (fbuf->access.state == FBUFS_STATE_SENDING && !aggregate_has(aggregate, fbuf))
+		return -EACCES;
 	err = access_send(&fbuf->access);
 	if (err)
 		return err;
@@ -405,7 +456,7 @@ again:
 			return -ENOMEM;
 		goto again;
 	}
-	err = fbuf ? fbuf_take(channel, fbuf, slice) : -ENOENT;
+	err = fbuf ? fbuf_take(channel, aggregate, fbuf, slice) : -ENOENT;
 	spin_unlock(&pool->lock);
 	if (!err)
 		aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
@@ -578,21 +629,28 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 }
 
 /**
- * transfer_secure_held - lock the fbufs of a held message
+ * transfer_secure_held - lock the fbufs of held messages
  * @domain: the caller's
- * @handle: of the message
+ * @handles: of the messages
+ * @n: how many, at most TRANSFER_BATCH
  *
- * Return: 0 when nobody can write them any more, or -ENOENT. May sleep.
+ * Return: of how many nobody can write them any more, up to the first message
+ * that the domain does not hold; -ENOENT when that is the first. May sleep.
  */
-int transfer_secure_held(struct fbufs_domain *domain, u64 handle)
+int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
-	struct fbufs_aggregate *held = domain_get_hold(domain, handle);
+	struct fbufs_aggregate *held[TRANSFER_BATCH];
+	u32 done, i;
 
-	if (!held)
-		return -ENOENT;
-	transfer_secure(domain, &held, 1);
-	transfer_drop(held);
-	return 0;
+	for (done = 0; done < n; done++) {
+		held[done] = domain_get_hold(domain, handles[done]);
+		if (!held[done])
+			break;
+	}
+	transfer_secure(domain, held, done);
+	for (i = 0; i < done; i++)
+		transfer_drop(held[i]);
+	return done ? done : -ENOENT;
 }
 
 /*

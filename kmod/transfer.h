@@ -21,9 +21,12 @@ struct fbufs_domain;
 struct fbufs_pool;
 struct fbufs_slice;
 
+/* How many handles a call takes at a time. */
+#define TRANSFER_BATCH 32
+
 int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 		   struct fbufs_buffer *buffers, u32 n);
-int transfer_free(struct fbufs_domain *domain, u64 handle);
+int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n);
 
 int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,
 		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice);
@@ -33,8 +36,8 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 		     struct fbufs_aggregate **aggregates, u32 n);
 void transfer_drop(struct fbufs_aggregate *aggregate);
 
-int transfer_release(struct fbufs_domain *domain, u64 handle);
-int transfer_secure_held(struct fbufs_domain *domain, u64 handle);
+int transfer_release(struct fbufs_domain *domain, const u64 *handles, u32 n);
+int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n);
 
 void transfer_close_channel(struct fbufs_channel *channel);
 void transfer_end_domain(struct fbufs_domain *domain);

@@ -330,7 +330,7 @@ const WayIn ways[] = {
 	{"Grow", grow, -EFAULT},
 	{"UnmapPart", unmap_part, -EINVAL},
 	{"RemapPages", remap_pages, -ENODEV},
-	{"Populate", populate, -EFAULT},
+	{"Populate", populate, -EINVAL},
 	{"Drop", drop, -EINVAL},
 	{"UserFault", user_fault, -EINVAL},
 };

@@ -35,7 +35,7 @@ public:
 
 private:
 	friend class domain;
-	explicit pool(detail::domain_state* domain) : domain_(domain) {}
+	explicit pool(detail::domain_state* domain) noexcept : domain_(domain) {}
 	detail::domain_state* domain_;
 };
 

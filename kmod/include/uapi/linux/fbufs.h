@@ -16,7 +16,7 @@
  * the pool's span maps a pool, MAP_SHARED, once a domain: the own pool
  * readable and writable, others read-only. Pages are there only while the
  * domain has the right to them; otherwise an access ends in SIGBUS at its
- * address, and in a system call in EFAULT. Windows cannot be split, moved,
+ * address (a store to another's pool in SIGSEGV), and in a system call in EFAULT. Windows cannot be split, moved,
  * re-protected, inherited or pinned: mprotect(2), a partial munmap(2),
  * mremap(2) and userfaultfd give EACCES, EINVAL, EINVAL (EFAULT to grow) and
  * EINVAL; whatever takes references to user pages (O_DIRECT, vmsplice(2),
@@ -483,7 +483,8 @@ struct fbufs_message {
  * @out_refilled: how many there are
  *
  * Every receiving end gets every message. An fbuf of the caller's may be in
- * several slices of one call; after it the caller does not own it. Nothing is
+ * several slices of one message, not in two messages: it is the receivers'
+ * with the first. Nothing is
  * ever copied. Waits until all messages are queued. Returns how many are.
  *
  * EAGAIN: a queue is full; poll for POLLOUT. EPIPE: there is no receiving end
@@ -493,7 +494,7 @@ struct fbufs_message {
  * such message held. EACCES: the fbuf is not the caller's to send, or the held
  * message does not contain these bytes. EXDEV: the fbuf was allocated for
  * another channel. ERANGE: the slice does not lie in the fbuf. EOVERFLOW: the
- * fbuf is in more than four thousand million slices.
+ * fbuf is in more than four thousand million slices of messages sent on.
  * With any of these no fbuf of the failed message has changed hands.
  */
 struct fbufs_send {

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// The rules of the design through the library, in two processes where two are meant.
+
+#include <fbuf/fbuf.hpp>
+
+#include "support/uapi.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <sys/socket.h>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// A sender with its pool, and a receiver in a domain of its own, in one process.
+struct Pair {
+	fbuf::domain originator = *fbuf::domain::open();
+	fbuf::pool pool;
+	fbuf::domain other = *fbuf::domain::open();
+	fbuf::sender sender;
+	fbuf::receiver receiver;
+
+	explicit Pair(const fbuf::channel_options& options = {}, std::uint64_t bytes = 4 << 20)
+		: pool(*originator.create_pool(bytes))
+	{
+		auto [made, end] = *originator.create_channel(options);
+		sender = std::move(made);
+		receiver = *other.attach_receiver(std::move(end));
+	}
+	~Pair()
+	{
+		sender = {};
+		receiver = {};
+	}
+};
+
+void fill(std::span<std::byte> bytes, int seed)
+{
+	for (std::size_t i = 0; i < bytes.size(); i++)
+		bytes[i] = static_cast<std::byte>(i * 7 + static_cast<std::size_t>(seed));
+}
+
+bool holds(std::span<const std::byte> bytes, int seed)
+{
+	for (std::size_t i = 0; i < bytes.size(); i++)
+		if (bytes[i] != static_cast<std::byte>(i * 7 + static_cast<std::size_t>(seed)))
+			return false;
+	return true;
+}
+
+TEST(LibRule01OnePoolPerProcess, SecondPoolIsRefused)
+{
+	Pair pair;
+	auto second = *fbuf::domain::open();
+	EXPECT_EQ(second.create_pool(1 << 20).error(), std::errc::file_exists);
+}
+
+TEST(LibRule02OneOwner, SentBufferIsEmptyAndRefusedAgain)
+{
+	Pair pair;
+	auto buffer = *pair.sender.allocate(4096);
+	ASSERT_TRUE(pair.sender.send(std::move(buffer), 10));
+	EXPECT_FALSE(buffer);
+	EXPECT_EQ(pair.sender.send(std::move(buffer), 10).error(), std::errc::result_out_of_range);
+}
+
+TEST(LibRule02OneOwner, FailedSendLeavesTheBuffer)
+{
+	Pair pair({.depth = 1});
+	pair.sender.set_nonblocking(true).value();
+	ASSERT_TRUE(pair.sender.send(*pair.sender.allocate(4096), 10));
+	auto buffer = *pair.sender.allocate(4096);
+	fill(buffer.data(), 3);
+	EXPECT_EQ(pair.sender.send(std::move(buffer), 10).error(), std::errc::resource_unavailable_try_again);
+	ASSERT_TRUE(buffer);
+	fill(buffer.data(), 4);
+	EXPECT_EQ(pair.sender.send(std::move(buffer), 5000).error(), std::errc::result_out_of_range);
+	ASSERT_TRUE(buffer);
+	(void)*pair.receiver.receive();
+	EXPECT_TRUE(pair.sender.send(std::move(buffer), 10));
+}
+
+TEST(LibRule03ComesHome, SameFbufServesAgain)
+{
+	Pair pair({.secure = false});
+	auto first = *pair.sender.allocate(4096);
+	const std::byte* place = first.data().data();
+	std::vector<fbuf::buffer> rest;
+	for (int i = 0; i < 40; i++)
+		rest.push_back(*pair.sender.allocate(4096));
+	ASSERT_TRUE(pair.sender.send(std::move(first), 1));
+	{
+		auto message = *pair.receiver.receive();
+	}
+	ASSERT_TRUE(pair.other.flush());
+	const auto where = *pair.originator.locate(place);
+	EXPECT_EQ(where.state == "free" || where.state == "owned", true) << where.state;
+	EXPECT_FALSE(where.locked);
+}
+
+TEST(LibRule04KeepAndForward, HeldMessageGoesOnWithoutACopy)
+{
+	Pair pair;
+	auto third = *fbuf::domain::open();
+	auto [sender, end] = *pair.other.create_channel();
+	auto receiver = *third.attach_receiver(std::move(end));
+	auto buffer = *pair.sender.allocate(8192);
+	fill(buffer.data(), 9);
+	ASSERT_TRUE(pair.sender.send(std::move(buffer), 8192, 77));
+	auto held = *pair.receiver.receive();
+	fbuf::aggregate onwards(5);
+	ASSERT_TRUE(onwards.append(held, 0, 4096, 100));
+	ASSERT_TRUE(onwards.append(held));
+	auto sent = sender.send(std::span(&onwards, 1));
+	ASSERT_TRUE(sent) << sent.error().message();
+	EXPECT_EQ(sent->bytes, 100u + 8192u);
+	EXPECT_EQ(sent->bytes_copied, 0u);
+	held.release();
+	ASSERT_TRUE(pair.other.flush());
+	auto got = *receiver.receive();
+	ASSERT_EQ(got.slices().size(), 2u);
+	EXPECT_EQ(got.cookie(), 5u);
+	EXPECT_EQ(got.length(), 8292u);
+	EXPECT_TRUE(holds(got.slices()[1].data, 9));
+	EXPECT_EQ(std::memcmp(got.slices()[0].data.data(), got.slices()[1].data.data() + 4096, 100), 0);
+	EXPECT_EQ(pair.other.count()->bytes_copied, 0u);
+	got.release();
+	receiver = {};
+	sender = {};
+}
+
+TEST(LibRule05DomainBelongsToItsProcess, ChildMustOpenItsOwn)
+{
+	Pair pair;
+	EXPECT_EQ(uapi::in_child([&] {
+			  auto made = pair.sender.allocate(1 << 20);
+			  return !made && made.error() == std::errc::operation_not_permitted ? 0 : 1;
+		  }),
+		  0);
+}
+
+TEST(LibRule06Death, KilledReceiverHangsUpAndLeavesNothing)
+{
+	Pair pair;
+	auto extra = *pair.sender.add_receiver();
+	// The sending process keeps no descriptor of the end that goes to the child.
+	int ready[2];
+	ASSERT_EQ(::pipe(ready), 0);
+	const pid_t child = ::fork();
+	if (child == 0) {
+		auto domain = *fbuf::domain::open();
+		auto receiver = *domain.attach_receiver(std::move(extra));
+		(void)!::write(ready[1], "", 1);
+		auto message = *receiver.receive();
+		::pause();
+		::_exit(0);
+	}
+	extra = fbuf::endpoint();
+	char byte;
+	ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+	pair.receiver = {};
+	auto buffer = *pair.sender.allocate(4096);
+	const std::byte* place = buffer.data().data();
+	ASSERT_TRUE(pair.sender.send(std::move(buffer), 1));
+	EXPECT_TRUE(pair.originator.locate(place)->locked);
+	::kill(child, SIGKILL);
+	::waitpid(child, nullptr, 0);
+	EXPECT_TRUE(uapi::polls(pair.sender.fd(), POLLHUP, 5000));
+	EXPECT_EQ(pair.sender.send(*pair.pool.allocate(4096), 1).error(), std::errc::broken_pipe);
+	EXPECT_FALSE(pair.originator.locate(place)->locked);
+}
+
+TEST(LibRule07MandatoryLock, StoreAfterSendFaults)
+{
+	Pair pair;
+	auto buffer = *pair.sender.allocate(4096);
+	auto* place = reinterpret_cast<std::uint8_t*>(buffer.data().data());
+	*place = 1;
+	ASSERT_TRUE(pair.sender.send(std::move(buffer), 1));
+	auto message = *pair.receiver.receive();
+	EXPECT_TRUE(message.locked());
+	EXPECT_TRUE(uapi::store_faults(place));
+	EXPECT_EQ(uapi::detail::fault_address, place);
+	EXPECT_EQ(*place, 1);
+	EXPECT_EQ(static_cast<int>(message.data()[0]), 1);
+}
+
+TEST(LibRule08NoPins, DirectReadIntoABufferIsRefused)
+{
+	Pair pair;
+	auto buffer = *pair.sender.allocate(4096);
+	int fds[2];
+	ASSERT_EQ(::pipe(fds), 0);
+	iovec vector = {buffer.data().data(), 4096};
+	EXPECT_EQ(::vmsplice(fds[1], &vector, 1, 0), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_TRUE(pair.sender.send(std::move(buffer), 1));
+	::close(fds[0]);
+	::close(fds[1]);
+}
+
+TEST(LibRule09Confidential, MovedFbufIsZero)
+{
+	Pair pair({}, 64 << 10);
+	std::vector<fbuf::buffer> all;
+	for (int i = 0; i < 16; i++) {
+		all.push_back(*pair.sender.allocate(4096));
+		std::memset(all.back().data().data(), 'S', 4096);
+	}
+	for (auto& each : all)
+		ASSERT_TRUE(pair.sender.send(std::move(each), 4096));
+	for (int i = 0; i < 16; i++)
+		(void)*pair.receiver.receive();
+	ASSERT_TRUE(pair.other.flush());
+	// The pool is full of what went over the first channel.
+	auto [second, end] = *pair.originator.create_channel();
+	auto receiver = *pair.other.attach_receiver(std::move(end));
+	auto buffer = second.allocate(4096);
+	ASSERT_TRUE(buffer) << buffer.error().message();
+	ASSERT_TRUE(second.send(std::move(*buffer), 4096));
+	auto message = *receiver.receive();
+	EXPECT_TRUE(std::ranges::all_of(message.data(), [](std::byte b) { return b == std::byte{0}; }));
+	message.release();
+	receiver = {};
+	second = {};
+}
+
+TEST(LibRule10ReadOnly, ReceiversWindowCannotBeWritten)
+{
+	Pair pair;
+	ASSERT_TRUE(pair.sender.send(*pair.sender.allocate(4096), 1));
+	auto message = *pair.receiver.receive();
+	auto* place = const_cast<std::uint8_t*>(reinterpret_cast<const std::uint8_t*>(message.data().data()));
+	EXPECT_EQ(::mprotect(place, 4096, PROT_READ | PROT_WRITE), -1);
+	EXPECT_EQ(errno, EACCES);
+}
+
+TEST(LibRule11Volatile, SecureMakesItSo)
+{
+	Pair pair({.secure = false});
+	auto buffer = *pair.sender.allocate(4096);
+	auto* place = reinterpret_cast<std::uint8_t*>(buffer.data().data());
+	*place = 1;
+	ASSERT_TRUE(pair.sender.send(std::move(buffer), 1));
+	auto message = *pair.receiver.receive();
+	EXPECT_FALSE(message.locked());
+	EXPECT_FALSE(uapi::store_faults(place));
+	ASSERT_TRUE(message.secure());
+	EXPECT_TRUE(message.locked());
+	EXPECT_TRUE(uapi::store_faults(place));
+}
+
+TEST(LibRule12Vectors, OneCallOneFlush)
+{
+	Pair pair;
+	std::vector<fbuf::aggregate> messages;
+	for (int i = 0; i < 32; i++) {
+		auto buffer = *pair.sender.allocate(4096);
+		fill(buffer.data(), i);
+		messages.emplace_back(i);
+		ASSERT_TRUE(messages.back().append(std::move(buffer), 0, 4096));
+	}
+	const auto before = *pair.originator.count();
+	const auto sent = pair.sender.send(messages);
+	const auto after = *pair.originator.count();
+	ASSERT_TRUE(sent);
+	EXPECT_EQ(sent->messages, 32u);
+	EXPECT_EQ(after.tlb_flushes - before.tlb_flushes, 1u);
+	std::vector<fbuf::message> got(32);
+	EXPECT_EQ(*pair.receiver.receive(got), 32u);
+	for (int i = 0; i < 32; i++)
+		EXPECT_TRUE(holds(got[static_cast<std::size_t>(i)].data(), i));
+}
+
+TEST(LibRule13Bounded, SenderWaitsForRoomAndEveryReceiverGetsAll)
+{
+	Pair pair({.depth = 4});
+	auto second = *pair.other.attach_receiver(*pair.sender.add_receiver());
+	std::thread thread([&] {
+		for (int i = 0; i < 20; i++)
+			EXPECT_TRUE(pair.sender.send(*pair.sender.allocate(4096), 1, static_cast<std::uint64_t>(i)));
+	});
+	for (std::uint64_t i = 0; i < 20; i++) {
+		EXPECT_EQ(pair.receiver.receive()->cookie(), i);
+		EXPECT_EQ(second.receive()->cookie(), i);
+	}
+	thread.join();
+}
+
+TEST(LibRule14Descriptors, EndsPassThroughARendezvous)
+{
+	const std::string path = "/tmp/fbuf-lib-test-" + std::to_string(::getpid());
+	Pair pair;
+	auto listener = fbuf::listener::listen(path);
+	ASSERT_TRUE(listener) << listener.error().message();
+	EXPECT_EQ(fbuf::listener::listen(path).error(), std::errc::address_in_use);
+	const pid_t child = ::fork();
+	if (child == 0) {
+		auto domain = *fbuf::domain::open();
+		auto peer = fbuf::connection::connect(path, 5s);
+		if (!peer || peer->peer()->pid != ::getppid())
+			::_exit(1);
+		auto receiver = *domain.attach_receiver(*peer->take());
+		auto message = receiver.receive();
+		const bool right = message && holds(message->data(), 42);
+		message = fbuf::message();
+		const bool ended = receiver.receive().error() == fbuf::errc::end_of_stream;
+		::_exit(right && ended ? 0 : 2);
+	}
+	auto peer = *listener->accept();
+	EXPECT_EQ(peer.peer()->pid, child);
+	ASSERT_TRUE(peer.pass(*pair.sender.add_receiver()));
+	pair.receiver = {};
+	auto buffer = *pair.sender.allocate(100000);
+	fill(buffer.data(), 42);
+	ASSERT_TRUE(pair.sender.send(std::move(buffer), 100000));
+	pair.sender = {};
+	int status = 0;
+	::waitpid(child, &status, 0);
+	EXPECT_EQ(status, 0);
+}
+
+TEST(LibRule14Descriptors, StrangersAreToldSo)
+{
+	const std::string path = "/tmp/fbuf-lib-stranger-" + std::to_string(::getpid());
+	auto listener = *fbuf::listener::listen(path);
+	auto peer = *fbuf::connection::connect(path);
+	{
+		auto other = *listener.accept();
+	}
+	EXPECT_EQ(peer.take().error(), fbuf::errc::no_end_passed);
+	EXPECT_EQ(fbuf::connection::connect("/tmp/no-such-fbuf-path").error(), std::errc::no_such_file_or_directory);
+}
+
+TEST(LibRule15Steady, VolatileCachedMakesNoVirtualMemoryOperation)
+{
+	Pair pair({.secure = false});
+	const auto round = [&] {
+		auto buffer = *pair.sender.allocate(65536);
+		buffer.data()[0] = std::byte{1};
+		ASSERT_TRUE(pair.sender.send(std::move(buffer), 65536));
+		auto message = *pair.receiver.receive();
+		EXPECT_EQ(message.data()[0], std::byte{1});
+	};
+	for (int i = 0; i < 100; i++)
+		round();
+	const auto sent = *pair.originator.count();
+	const auto received = *pair.other.count();
+	for (int i = 0; i < 1000; i++)
+		round();
+	const auto sent_after = *pair.originator.count();
+	const auto received_after = *pair.other.count();
+	for (const auto field : {&fbuf::counters::faults, &fbuf::counters::ptes_set, &fbuf::counters::ptes_cleared,
+				 &fbuf::counters::tlb_flushes, &fbuf::counters::pages_allocated}) {
+		EXPECT_EQ(sent.*field, sent_after.*field);
+		EXPECT_EQ(received.*field, received_after.*field);
+	}
+	// Allocation and release made no calls of their own; the counter reads are the two more.
+	EXPECT_LE(sent_after.calls - sent.calls, 1001u);
+	EXPECT_LE(received_after.calls - received.calls, 1001u);
+}
+
+TEST(LibRule16Errors, ExplainNamesTheRemedy)
+{
+	EXPECT_EQ(fbuf::domain::open("/dev/no-such-device").error(), fbuf::errc::no_module);
+	EXPECT_NE(fbuf::explain(fbuf::errc::no_module).find("make load"), std::string::npos);
+	Pair pair;
+	EXPECT_EQ(pair.sender.allocate(0).error(), std::errc::invalid_argument);
+	EXPECT_EQ(pair.sender.allocate(std::size_t{2} << 30).error(), std::errc::invalid_argument);
+	EXPECT_EQ(pair.originator.locate(&pair).error(), std::errc::result_out_of_range);
+	EXPECT_EQ(pair.other.attach_receiver(fbuf::endpoint(::dup(pair.receiver.fd()))).error(),
+		  std::errc::device_or_resource_busy);
+}
+
+TEST(Notices, TellWhatCameHome)
+{
+	Pair pair;
+	auto buffer = *pair.sender.allocate(4096);
+	const auto handle = buffer.handle();
+	fbuf::aggregate message;
+	ASSERT_TRUE(message.append(std::move(buffer), 0, 1));
+	message.want_notice();
+	ASSERT_TRUE(pair.sender.send(std::span(&message, 1)));
+	EXPECT_FALSE(*pair.pool.wait_notice(0ms));
+	(void)*pair.receiver.receive();
+	ASSERT_TRUE(pair.other.flush());
+	EXPECT_TRUE(*pair.pool.wait_notice(1000ms));
+	EXPECT_EQ(*pair.pool.notices(), std::vector{handle});
+	EXPECT_TRUE(pair.pool.notices()->empty());
+}
+
+TEST(Report, NamesFbufChannelAndAddress)
+{
+	int fds[2];
+	ASSERT_EQ(::pipe(fds), 0);
+	const int status = uapi::in_child([&] {
+		auto domain = *fbuf::domain::open();
+		(void)*domain.create_pool(1 << 20);
+		auto [sender, end] = *domain.create_channel();
+		fbuf::report_violations(domain, fds[1]).value();
+		auto buffer = *sender.allocate(4096);
+		volatile auto* place = reinterpret_cast<volatile std::uint8_t*>(buffer.data().data());
+		place[5] = 1;
+		(void)*sender.send(std::move(buffer), 4096);
+		place[5] = 2;
+		return 0;
+	});
+	EXPECT_EQ(status, 128 + SIGBUS);
+	char text[512] = {};
+	ASSERT_GT(::read(fds[0], text, sizeof(text) - 1), 0);
+	EXPECT_NE(std::strstr(text, "byte 5 of fbuf 0x"), nullptr) << text;
+	EXPECT_NE(std::strstr(text, "of channel "), nullptr) << text;
+	EXPECT_NE(std::strstr(text, "locked until all its receivers release it"), nullptr) << text;
+}
+
+} // namespace
