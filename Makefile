@@ -137,7 +137,7 @@ bench: $(B)/kmod-stock/fbufs.ko tools ## all transfers in instruction time, to b
 # --- installation --------------------------------------------------------------
 
 install: lib tools ## library, headers, command, manuals, udev rule (PREFIX=, DESTDIR=)
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/fbuf,include/linux,share/man/man1,share/man/man4,share/bash-completion/completions}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include/fbuf,include/linux,share/man/man1,share/man/man3,share/man/man4,share/bash-completion/completions}
 	install -m 755 $(B)/fbuf $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libfbuf.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
@@ -146,6 +146,7 @@ install: lib tools ## library, headers, command, manuals, udev rule (PREFIX=, DE
 	install -m 644 libfbuf/include/fbuf/*.hpp $(DESTDIR)$(PREFIX)/include/fbuf/
 	install -m 644 kmod/include/uapi/linux/fbufs.h $(DESTDIR)$(PREFIX)/include/linux/
 	install -m 644 Documentation/man/fbuf.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 Documentation/man/libfbuf.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 Documentation/man/fbufs.4 $(DESTDIR)$(PREFIX)/share/man/man4/
 	$(B)/fbuf completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/fbuf
 	install -d $(DESTDIR)/lib/udev/rules.d

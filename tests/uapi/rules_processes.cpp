@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
 // Rules 5 and 6: processes, and how they end.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
 // Rules 7 and 11 while somebody stores: the lock has no moment in which a store slips through.
