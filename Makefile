@@ -19,6 +19,7 @@ HOST_KDIR := $(wildcard /lib/modules/$(shell uname -r)/build)
 HOST_KDIR_OK := $(if $(HOST_KDIR),$(shell printf '%s\n' 6.12 "$$(uname -r)" | sort -VC && echo yes))
 
 SHELL := /bin/bash
+MAKEFLAGS += -j$(shell nproc)
 .DEFAULT_GOAL := all
 all: modules lib tools ## the module, the library and the command
 

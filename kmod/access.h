@@ -4,13 +4,14 @@
  * Who may do what with an fbuf: a state machine without memory management or
  * files. The lock of the fbuf's pool guards every struct fbufs_access.
  *
- *	EMPTY ──alloc──► OWNED ──send──► SENDING ──sent──► SENT ──home──► FREE
- *	                   ▲  ▲             │                               │ │
- *	                   │  └───undo──────┘                               │ │
- *	                   └───────────────────alloc────────────────────────┘ │
- *	EMPTY ◄──gone── LEAVING ◄──────────────────leave──────────────────────┘
+ *	EMPTY --alloc--> OWNED --send--> SENDING --sent--> SENT --home--> FREE
+ *	                 ^  ^ |             |                             |  |
+ *	                 |  |               |                             |  |
+ *	                 |  +-----undo------+                             |  |
+ *	                 +---------------------alloc----------------------+  |
+ *	EMPTY <--gone-- LEAVING <----------------leave-----------------------+
  *
- * OWNED goes to FREE by free and to LEAVING when its domain ends. LOCKED is set
+ * OWNED goes to FREE by free, and to LEAVING when its domain ends. LOCKED is set
  * in SENDING or SENT and cleared at home. RW says that page-table entries with
  * write access may exist in the originator's window: whoever locks and finds RW
  * has to take them away before a receiver sees the fbuf (map.c).

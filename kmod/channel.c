@@ -406,6 +406,21 @@ struct send_cursor {
 	struct fbufs_slice slice_ahead[AHEAD];
 };
 
+/* The arrays stay as they are: what is in them is said by the indices. */
+static void send_cursor_init(struct send_cursor *cursor, const struct fbufs_send *send)
+{
+	cursor->messages = u64_to_user_ptr(send->messages);
+	cursor->slices = u64_to_user_ptr(send->slices);
+	cursor->count = send->count;
+	cursor->nslices = send->nslices;
+	cursor->message = 0;
+	cursor->slice = 0;
+	cursor->message_from = 0;
+	cursor->message_to = 0;
+	cursor->slice_from = 0;
+	cursor->slice_to = 0;
+}
+
 /* Copy elements @from on, up to @end; fewer when the rest is at a bad address. */
 static u32 copy_ahead(void *to, const void __user *array, size_t size, u32 from, u32 end)
 {
@@ -518,7 +533,7 @@ static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_c
 static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
 			 struct fbufs_aggregate **aggregates, u32 n)
 {
-	struct fbufs_aggregate *spares[CHUNK];
+	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
 	u32 nspares = channel_spares(end->channel, spares, n), i;
 	struct fbufs_aggregate *spare = NULL;
 	int err = 0;
@@ -569,7 +584,7 @@ static void channel_deliver(struct fbufs_channel *channel,
 /* Send up to CHUNK messages. Returns how many, or the error of the first. */
 static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n)
 {
-	struct fbufs_aggregate *aggregates[CHUNK];
+	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
 	struct fbufs_channel *channel = end->channel;
 	u64 bytes = 0;
 	int room, done, i;
@@ -602,14 +617,11 @@ static int sender_wait(struct fbufs_end *end, bool wait)
 
 static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, bool wait)
 {
-	struct send_cursor cursor = {
-		.messages = u64_to_user_ptr(send->messages),
-		.slices = u64_to_user_ptr(send->slices),
-		.count = send->count,
-		.nslices = send->nslices,
-	};
+	struct send_cursor cursor __uninitialized;
 	u32 done = 0;
 	int n = 0;
+
+	send_cursor_init(&cursor, send);
 
 	while (done < send->count && n >= 0) {
 		if (mutex_lock_interruptible(&end->mutex)) {
@@ -630,7 +642,7 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(send->refill);
-	struct fbufs_buffer buffers[AHEAD];
+	struct fbufs_buffer buffers[AHEAD] __uninitialized;
 	u32 done = 0;
 	int n, told;
 
@@ -698,6 +710,17 @@ struct receive_cursor {
 	struct fbufs_message staged_messages[AHEAD];
 	struct fbufs_slice staged_slices[AHEAD];
 };
+
+/* The arrays stay as they are: what is in them is said by the counts. */
+static void receive_cursor_init(struct receive_cursor *cursor, const struct fbufs_receive *receive)
+{
+	cursor->messages = u64_to_user_ptr(receive->messages);
+	cursor->slices = u64_to_user_ptr(receive->slices);
+	cursor->room = receive->count;
+	cursor->slices_left = receive->nslices;
+	cursor->nstaged_messages = 0;
+	cursor->nstaged_slices = 0;
+}
 
 /* A place to go back to when a chunk fails. */
 struct receive_mark {
@@ -805,11 +828,12 @@ static void receiver_advance(struct fbufs_end *end, u32 n)
  */
 static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 {
-	struct fbufs_aggregate *aggregates[AHEAD];
+	struct fbufs_aggregate *aggregates[AHEAD] __uninitialized;
 	struct fbufs_domain *domain = end->domain;
 	struct receive_mark mark = receive_mark(cursor);
 	u32 n = min3(receiver_queued(end), cursor->room, (u32)AHEAD);
-	u64 handles[AHEAD], bytes = 0;
+	u64 handles[AHEAD] __uninitialized;
+	u64 bytes = 0;
 	bool show = false;
 	int prepared, i, err = 0;
 
@@ -854,7 +878,7 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
 {
 	const u64 __user *handles = u64_to_user_ptr(receive->release);
-	u64 batch[TRANSFER_BATCH];
+	u64 batch[TRANSFER_BATCH] __uninitialized;
 	int done;
 	u32 n;
 
@@ -882,18 +906,15 @@ static int receiver_wait(struct fbufs_end *end, bool wait)
 
 static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *receive, bool wait)
 {
-	struct receive_cursor cursor = {
-		.messages = u64_to_user_ptr(receive->messages),
-		.slices = u64_to_user_ptr(receive->slices),
-		.slices_left = receive->nslices,
-		.room = receive->count,
-	};
+	struct receive_cursor cursor __uninitialized;
 	bool last;
 	int n, err;
 
+	receive_cursor_init(&cursor, receive);
 	for (;;) {
 		/* Before looking at the queue: what is queued then is all there will be. */
 		last = sender_is_gone(end->channel);
+		/* Pairs with the unlock after the last delivery. */
 		smp_rmb();
 		if (mutex_lock_interruptible(&end->mutex))
 			return -EINTR;

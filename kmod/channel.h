@@ -53,7 +53,7 @@ struct fbufs_channel {
 	struct xarray classes;
 	struct fbufs_class *recent;
 
-	spinlock_t lock;
+	spinlock_t lock;	/* see above */
 	bool closed;
 	struct fbufs_end *sender;
 	struct fbufs_end *receivers[FBUFS_MAX_RECEIVERS];
@@ -80,7 +80,7 @@ struct fbufs_end {
 	struct fbufs_channel *channel;
 	struct fbufs_domain *domain;
 	struct fbufs_member member;
-	struct mutex mutex;
+	struct mutex mutex;	/* see above */
 	wait_queue_head_t wait;
 	bool sending;
 	bool gone;

@@ -75,12 +75,12 @@ struct fbufs_domain {
 	struct xarray windows;
 	struct fbufs_counters counters;
 
-	spinlock_t lock;
+	spinlock_t lock;	/* see above */
 	struct fbufs_hold *holds;
 	u32 nholds;
 	u32 free_hold;
 
-	struct mutex members_mutex;
+	struct mutex members_mutex;	/* see above */
 	struct list_head members;
 	wait_queue_head_t wait;
 };

@@ -168,7 +168,7 @@ static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct f
 			const struct fbufs_alloc *alloc)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(alloc->buffers);
-	struct fbufs_buffer buffers[BATCH];
+	struct fbufs_buffer buffers[BATCH] __uninitialized;
 	u32 done = 0;
 	long n = 0;
 
@@ -205,7 +205,7 @@ static long for_handles(struct fbufs_domain *domain, const struct fbufs_handles 
 			int (*some)(struct fbufs_domain *domain, const u64 *handles, u32 n))
 {
 	const u64 __user *handles = u64_to_user_ptr(args->handles);
-	u64 batch[TRANSFER_BATCH];
+	u64 batch[TRANSFER_BATCH] __uninitialized;
 	u32 done = 0, n;
 	long err = 0;
 

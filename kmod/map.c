@@ -533,6 +533,8 @@ static bool member_reaches(struct fbufs_domain *domain, struct fbufs_pool *pool)
  * @pool: which
  *
  * What it then sees in the window is decided page by page.
+ *
+ * Return: true when it may.
  */
 bool map_may_window(struct fbufs_domain *domain, struct fbufs_pool *pool)
 {

@@ -23,6 +23,8 @@
 /* Notices that are unread or may come. */
 #define MAX_NOTICES (1U << 20)
 
+/* The first extent of a length spans about this. */
+#define FIRST_EXTENT_PAGES 8
 /* An extent of small fbufs spans at most this, so that it soon is all used or all free. */
 #define EXTENT_PAGES (SZ_2M >> PAGE_SHIFT)
 
@@ -450,6 +452,8 @@ static struct fbufs_size *pool_size(struct fbufs_pool *pool, u32 npages)
 	if (!size)
 		return NULL;
 	INIT_LIST_HEAD(&size->room);
+	/* For fbufs of a page, an extent of one would be mostly its own head. */
+	size->nslots = clamp_t(u32, FIRST_EXTENT_PAGES / npages, 1, EXTENT_SLOTS);
 	other = xa_cmpxchg(&pool->sizes, npages, NULL, size, GFP_KERNEL_ACCOUNT);
 	if (other) {
 		kfree(size);
@@ -505,11 +509,15 @@ err_free:
 	return ERR_PTR(err == -EBUSY ? -ENOBUFS : err);
 }
 
-/* An extent that is as large as address space allows. */
-static struct fbufs_extent *extent_create(struct fbufs_pool *pool, u32 npages)
+/* An extent that is as large as is due, or as address space allows. */
+static struct fbufs_extent *extent_create(struct fbufs_pool *pool, struct fbufs_size *size,
+					  u32 npages)
 {
-	u32 nslots = clamp_t(u32, EXTENT_PAGES / npages, 1, EXTENT_SLOTS);
+	u32 most = clamp_t(u32, EXTENT_PAGES / npages, 1, EXTENT_SLOTS);
+	u32 nslots = min(READ_ONCE(size->nslots), most);
 	struct fbufs_extent *extent;
+
+	WRITE_ONCE(size->nslots, min(2 * nslots, most));
 
 	do {
 		extent = extent_try(pool, npages, nslots);
@@ -554,7 +562,7 @@ struct fbuf *pool_slot_get(struct fbufs_pool *pool, u32 npages)
 	spin_lock(&pool->lock);
 	while (list_empty(&size->room)) {
 		spin_unlock(&pool->lock);
-		fresh = extent_create(pool, npages);
+		fresh = extent_create(pool, size, npages);
 		if (IS_ERR(fresh))
 			return ERR_CAST(fresh);
 		fresh->size = size;

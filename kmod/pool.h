@@ -45,9 +45,15 @@ struct fbufs_class {
 	struct list_head link;
 };
 
-/* Extents of one fbuf length that have room. */
+/**
+ * struct fbufs_size - extents of one fbuf length
+ * @room: those that have room
+ * @nslots: fbufs of the next extent; it doubles, so that a length of which there
+ *	are few fbufs takes little address space
+ */
 struct fbufs_size {
 	struct list_head room;
+	u32 nslots;
 };
 
 /**
@@ -73,8 +79,11 @@ struct fbufs_size {
  *	a flush of another that is still to come. Taken before mmap locks.
  * @stocked: free lists with something on them
  * @notice_mutex: serialises who reads notices; user memory is written under it
- * @notices: ring of handles; @notice_head to @notice_tail, room for
- *	@notice_promised more is kept
+ * @notices: ring of handles
+ * @notice_mask: its size less one
+ * @notice_head: the oldest that is unread
+ * @notice_tail: where the next one goes
+ * @notice_promised: room that is kept for those that will come
  * @extents: by id
  * @next_extent: where to look for the next id
  * @gen: first generation of the next extent
@@ -90,7 +99,7 @@ struct fbufs_pool {
 	struct file *file;
 	struct mm_struct *mm;
 
-	spinlock_t lock;
+	spinlock_t lock;	/* see above */
 	struct rw_semaphore map_sem;
 	struct fbufs_domain *owner;
 	bool orphan;
@@ -101,9 +110,9 @@ struct fbufs_pool {
 	struct fbuf *leaving;
 	u32 nleaving;
 	struct list_head stocked;
-	struct mutex revoke_mutex;
+	struct mutex revoke_mutex;	/* see above */
 
-	struct mutex notice_mutex;
+	struct mutex notice_mutex;	/* see above */
 	u64 *notices;
 	u32 notice_mask;
 	u32 notice_head;

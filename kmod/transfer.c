@@ -383,7 +383,7 @@ void transfer_drop(struct fbufs_aggregate *aggregate)
  */
 int transfer_release(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
-	struct fbufs_aggregate *aggregates[TRANSFER_BATCH];
+	struct fbufs_aggregate *aggregates[TRANSFER_BATCH] __uninitialized;
 	bool hide = false;
 	u32 done, i;
 
@@ -639,7 +639,7 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
  */
 int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
-	struct fbufs_aggregate *held[TRANSFER_BATCH];
+	struct fbufs_aggregate *held[TRANSFER_BATCH] __uninitialized;
 	u32 done, i;
 
 	for (done = 0; done < n; done++) {

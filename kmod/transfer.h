@@ -3,10 +3,10 @@
 /*
  * Transfers: the only place where rights change hands.
  *
- * A send call adds slices to aggregates (transfer_add: the fbufs are SENDING), or takes
- * that back (transfer_undo). Then nothing can fail any more: it locks them when
- * the channel is secure (transfer_secure) and hands over (transfer_commit). The last transfer_drop() of an aggregate sends
- * its fbufs home.
+ * A send call adds slices to aggregates (transfer_add: the fbufs are SENDING), or
+ * takes that back (transfer_undo). Then nothing can fail any more: it locks them
+ * when the channel is secure (transfer_secure) and hands over (transfer_commit).
+ * The last transfer_drop() of an aggregate sends its fbufs home.
  */
 #ifndef FBUFS_TRANSFER_H
 #define FBUFS_TRANSFER_H

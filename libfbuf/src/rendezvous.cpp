@@ -49,17 +49,19 @@ result<int> make_socket()
 	return fd;
 }
 
-// A path that nobody listens on any more is only in the way.
+// A path that nobody listens on any more is only in the way. The probe is of another type than the
+// listener, which would refuse it (EPROTOTYPE) without ever seeing it.
 void remove_left_over(const sockaddr_un& address)
 {
 	struct stat status = {};
 	if (::lstat(address.sun_path, &status) < 0 || !S_ISSOCK(status.st_mode))
 		return;
-	if (auto probe = make_socket()) {
-		if (connect_to(*probe, address) == ECONNREFUSED)
-			::unlink(address.sun_path);
-		::close(*probe);
-	}
+	const int probe = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (probe < 0)
+		return;
+	if (connect_to(probe, address) == ECONNREFUSED)
+		::unlink(address.sun_path);
+	::close(probe);
 }
 
 } // namespace

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 namespace fbuf::detail {
@@ -24,13 +25,9 @@ public:
 	void lock() noexcept
 	{
 		while (flag_.test_and_set(std::memory_order_acquire))
-			flag_.wait(true, std::memory_order_relaxed);
+			std::this_thread::yield();
 	}
-	void unlock() noexcept
-	{
-		flag_.clear(std::memory_order_release);
-		flag_.notify_one();
-	}
+	void unlock() noexcept { flag_.clear(std::memory_order_release); }
 
 private:
 	std::atomic_flag flag_ = ATOMIC_FLAG_INIT;

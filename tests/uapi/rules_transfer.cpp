@@ -159,15 +159,16 @@ TEST(Rule12Vectors, AReleaseOf32UncachedMessagesMakesOneFlush)
 TEST(Rule12Vectors, AggregatesArriveAsSent)
 {
 	Pair pair;
-	const auto buffers = pair.written(3, 2);
+	const auto buffers = pair.written(5, 2);
 	std::vector<fbufs_message> messages(3);
 	std::vector<fbufs_slice> slices(6);
 	const std::uint32_t parts[3] = {1, 3, 2};
+	const std::size_t which[6] = {0, 1, 3, 1, 2, 4};
 	for (std::uint32_t i = 0, at = 0; i < 3; i++) {
 		messages[i].cookie = 100 + i;
 		messages[i].slices = parts[i];
 		for (std::uint32_t j = 0; j < parts[i]; j++, at++) {
-			slices[at].fbuf = buffers[(at + j) % 3].fbuf;
+			slices[at].fbuf = buffers[which[at]].fbuf;
 			slices[at].offset = at * 1000;
 			slices[at].length = at + 1;
 			slices[at].position = ~0ull;
@@ -184,7 +185,7 @@ TEST(Rule12Vectors, AggregatesArriveAsSent)
 			EXPECT_EQ(seen[at].hold, 0u);
 			EXPECT_EQ(seen[at].offset, slices[at].offset);
 			EXPECT_EQ(seen[at].length, slices[at].length);
-			EXPECT_EQ(seen[at].position, buffers[(at + j) % 3].position + at * 1000);
+			EXPECT_EQ(seen[at].position, buffers[which[at]].position + at * 1000);
 			length += at + 1;
 		}
 		EXPECT_EQ(got[i].cookie, 100 + i);
@@ -195,6 +196,19 @@ TEST(Rule12Vectors, AggregatesArriveAsSent)
 	}
 	for (const fbufs_buffer& buffer : buffers)
 		EXPECT_EQ(locate(pair.from.domain, buffer.position).out_state, FBUFS_STATE_FREE);
+}
+
+TEST(Rule12Vectors, AnFbufIsTheReceiversWithTheFirstMessage)
+{
+	Pair pair;
+	const auto buffers = pair.written(2);
+	EXPECT_EQ(pair.send_all({buffers[0], buffers[0], buffers[1]}), 1);
+	EXPECT_EQ(locate(pair.from.domain, buffers[0].position).out_holders, 1u);
+	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 1u);
+	EXPECT_EQ(pair.send_all({buffers[0], buffers[1]}), -EACCES);
+	EXPECT_FALSE(store_faults(pair.from.at(buffers[1])));
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, pair.receive_all(1)), 1);
+	EXPECT_EQ(locate(pair.from.domain, buffers[0].position).out_state, FBUFS_STATE_FREE);
 }
 
 //

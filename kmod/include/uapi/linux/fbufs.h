@@ -16,8 +16,9 @@
  * the pool's span maps a pool, MAP_SHARED, once a domain: the own pool
  * readable and writable, others read-only. Pages are there only while the
  * domain has the right to them; otherwise an access ends in SIGBUS at its
- * address (a store to another's pool in SIGSEGV), and in a system call in EFAULT. Windows cannot be split, moved,
- * re-protected, inherited or pinned: mprotect(2), a partial munmap(2),
+ * address (a store to another's pool in SIGSEGV), and in a system call in
+ * EFAULT. Windows cannot be split, moved, re-protected, inherited or pinned:
+ * mprotect(2), a partial munmap(2),
  * mremap(2) and userfaultfd give EACCES, EINVAL, EINVAL (EFAULT to grow) and
  * EINVAL; whatever takes references to user pages (O_DIRECT, vmsplice(2),
  * io_uring fixed buffers, process_vm_writev(2), RDMA) gives EFAULT.
@@ -101,6 +102,7 @@ struct fbufs_query {
 	__u64 out_max_pool;
 	__u64 out_features;
 };
+
 #define FBUFS_QUERY _IO(FBUFS_TYPE, 0x00)
 
 /**
@@ -124,6 +126,7 @@ struct fbufs_pool_create {
 	__u32 __reserved;
 	__u64 out_span;
 };
+
 #define FBUFS_POOL_CREATE _IO(FBUFS_TYPE, 0x01)
 
 /**
@@ -148,6 +151,7 @@ struct fbufs_pool_info {
 	__u64 out_bytes;
 	__u64 out_used;
 };
+
 #define FBUFS_POOL_INFO _IO(FBUFS_TYPE, 0x02)
 
 /**
@@ -192,6 +196,7 @@ struct fbufs_alloc {
 	__u32 count;
 	__u32 __reserved;
 };
+
 #define FBUFS_ALLOC _IO(FBUFS_TYPE, 0x03)
 
 /**
@@ -220,6 +225,7 @@ struct fbufs_handles {
 	__u32 count;
 	__u32 __reserved;
 };
+
 #define FBUFS_FREE _IO(FBUFS_TYPE, 0x04)
 #define FBUFS_RELEASE _IO(FBUFS_TYPE, 0x05)
 #define FBUFS_SECURE _IO(FBUFS_TYPE, 0x06)
@@ -243,6 +249,7 @@ struct fbufs_notices {
 	__u32 count;
 	__u32 __reserved;
 };
+
 #define FBUFS_NOTICES _IO(FBUFS_TYPE, 0x07)
 
 #define FBUFS_CHANNEL_VOLATILE (1U << 0)	/* the originator keeps write access */
@@ -270,6 +277,7 @@ struct fbufs_channel_create {
 	__s32 out_sender;
 	__s32 out_receiver;
 };
+
 #define FBUFS_CHANNEL_CREATE _IO(FBUFS_TYPE, 0x08)
 
 /* What the module has counted; see struct fbufs_stats. */
@@ -325,6 +333,7 @@ struct fbufs_stats {
 	__u32 ngauges;
 	__u64 gauges;
 };
+
 #define FBUFS_STATS _IO(FBUFS_TYPE, 0x09)
 
 enum fbufs_state {
@@ -363,6 +372,7 @@ struct fbufs_locate {
 	__u32 out_channel;
 	__u32 out_holders;
 };
+
 #define FBUFS_LOCATE _IO(FBUFS_TYPE, 0x0a)
 
 /**
@@ -381,6 +391,7 @@ struct fbufs_attach {
 	__s32 domain;
 	__u32 __reserved;
 };
+
 #define FBUFS_ATTACH _IO(FBUFS_TYPE, 0x20)
 
 /**
@@ -408,6 +419,7 @@ struct fbufs_end_info {
 	__u32 out_attached;
 	__u32 out_hangup;
 };
+
 #define FBUFS_END_INFO _IO(FBUFS_TYPE, 0x21)
 
 /**
@@ -426,6 +438,7 @@ struct fbufs_add_receiver {
 	__s32 out_receiver;
 	__u32 __reserved;
 };
+
 #define FBUFS_ADD_RECEIVER _IO(FBUFS_TYPE, 0x22)
 
 /**
@@ -489,8 +502,8 @@ struct fbufs_message {
  *
  * EAGAIN: a queue is full; poll for POLLOUT. EPIPE: there is no receiving end
  * left. ENXIO: not attached, or a notice is wanted and there is no pool.
- * ENOBUFS: more than a million notices are unread. EMSGSIZE: a message has more slices than @nslices
- * leaves or than FBUFS_MAX_SLICES. ENOENT: no such fbuf or an old handle, or no
+ * ENOBUFS: more than a million notices are unread. EMSGSIZE: a message has
+ * more slices than @nslices leaves or than FBUFS_MAX_SLICES. ENOENT: no such fbuf or an old handle, or no
  * such message held. EACCES: the fbuf is not the caller's to send, or the held
  * message does not contain these bytes. EXDEV: the fbuf was allocated for
  * another channel. ERANGE: the slice does not lie in the fbuf. EOVERFLOW: the
@@ -509,6 +522,7 @@ struct fbufs_send {
 	__u32 refill_count;
 	__u32 out_refilled;
 };
+
 #define FBUFS_SEND _IO(FBUFS_TYPE, 0x23)
 
 /**
@@ -542,6 +556,7 @@ struct fbufs_receive {
 	__u32 nrelease;
 	__u32 out_released;
 };
+
 #define FBUFS_RECEIVE _IO(FBUFS_TYPE, 0x24)
 
 #endif /* _UAPI_LINUX_FBUFS_H */
