@@ -303,6 +303,9 @@ TEST(LibRule14Descriptors, EndsPassThroughARendezvous)
 	EXPECT_EQ(fbuf::listener::listen(path).error(), std::errc::address_in_use);
 	const pid_t child = ::fork();
 	if (child == 0) {
+		// Without its own copies of the descriptors it sees the sender's end go.
+		pair.sender = {};
+		pair.receiver = {};
 		auto domain = *fbuf::domain::open();
 		auto peer = fbuf::connection::connect(path, 5s);
 		if (!peer || peer->peer()->pid != ::getppid())
