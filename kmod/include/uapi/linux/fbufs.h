@@ -18,9 +18,9 @@
  * domain has the right to them; otherwise an access ends in SIGBUS at its
  * address (a store to another's pool in SIGSEGV), and in a system call in
  * EFAULT. Windows cannot be split, moved, re-protected, inherited or pinned:
- * mprotect(2), a partial munmap(2),
- * mremap(2) and userfaultfd give EACCES, EINVAL, EINVAL (EFAULT to grow) and
- * EINVAL; whatever takes references to user pages (O_DIRECT, vmsplice(2),
+ * mprotect(2), a partial munmap(2), mremap(2) and userfaultfd give EACCES,
+ * EINVAL, EINVAL (EFAULT to grow) and EINVAL; a window without PROT_READ, or
+ * with PROT_EXEC, EACCES; whatever takes references to user pages (O_DIRECT, vmsplice(2),
  * io_uring fixed buffers, process_vm_writev(2), RDMA) gives EFAULT.
  * /proc/PID/mem and ptrace(2) can read what the owner of the window can read,
  * and write nothing (EIO).
@@ -497,17 +497,17 @@ struct fbufs_message {
  *
  * Every receiving end gets every message. An fbuf of the caller's may be in
  * several slices of one message, not in two messages: it is the receivers'
- * with the first. Nothing is
- * ever copied. Waits until all messages are queued. Returns how many are.
+ * with the first. Nothing is ever copied. Waits until all messages are queued.
+ * Returns how many are.
  *
  * EAGAIN: a queue is full; poll for POLLOUT. EPIPE: there is no receiving end
  * left. ENXIO: not attached, or a notice is wanted and there is no pool.
  * ENOBUFS: more than a million notices are unread. EMSGSIZE: a message has
- * more slices than @nslices leaves or than FBUFS_MAX_SLICES. ENOENT: no such fbuf or an old handle, or no
- * such message held. EACCES: the fbuf is not the caller's to send, or the held
- * message does not contain these bytes. EXDEV: the fbuf was allocated for
- * another channel. ERANGE: the slice does not lie in the fbuf. EOVERFLOW: the
- * fbuf is in more than four thousand million slices of messages sent on.
+ * more slices than @nslices leaves or than FBUFS_MAX_SLICES. ENOENT: no such
+ * fbuf or an old handle, or no such message held. EACCES: the fbuf is not the
+ * caller's to send, or the held message does not contain these bytes. EXDEV:
+ * the fbuf was allocated for another channel. ERANGE: the slice does not lie
+ * in the fbuf. EOVERFLOW: the fbuf is in four thousand million slices.
  * With any of these no fbuf of the failed message has changed hands.
  */
 struct fbufs_send {
