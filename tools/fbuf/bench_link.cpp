@@ -212,8 +212,9 @@ class fbufs_link : public link {
 public:
 	fbufs_link(const shape& of, bool secure, bool cached) : shape_(of), options_{secure, cached, queue_depth(of)}
 	{
-		if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair_.data()) < 0)
-			die("socketpair");
+		static unsigned made;
+		path_ = "/tmp/fbuf-bench-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
+		listener_ = expect(fbuf::listener::listen(path_), "cannot listen at " + path_);
 	}
 	~fbufs_link() override
 	{
@@ -233,9 +234,8 @@ public:
 		expect(domain_->create_pool(room), "cannot make a pool");
 		auto [sender, end] = expect(domain_->create_channel(options_), "cannot make a channel");
 		sender_ = std::move(sender);
-		const int fd = end.fd();
-		pass(fd);
-		await();
+		auto peer = expect(listener_->accept(), "waiting for the consumer");
+		expect(peer.pass(std::move(end)), "cannot pass the channel");
 		// The first messages go through every fbuf that the pool has room for, so that all of them
 		// are known to both sides before anything is measured.
 		for (std::uint64_t i = 0; i < fbufs; i++)
@@ -244,9 +244,9 @@ public:
 	void open_consumer() override
 	{
 		open_domain();
-		receiver_ = expect(domain_->attach_receiver(fbuf::endpoint(take())), "cannot attach");
+		auto peer = expect(fbuf::connection::connect(path_), "cannot connect to " + path_);
+		receiver_ = expect(domain_->attach_receiver(expect(peer.take(), "the producer")), "cannot attach");
 		held_.resize(shape_.batch);
-		(void)!::write(pair_[1], "", 1);
 	}
 	void produce(std::uint64_t first, unsigned count) override
 	{
@@ -292,49 +292,10 @@ private:
 		return buffer;
 	}
 	void open_domain() { domain_.emplace(expect(fbuf::domain::open(), "cannot open /dev/fbufs")); }
-	void pass(int fd)
-	{
-		char byte = 0;
-		iovec data = {&byte, 1};
-		alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-		msghdr message = {};
-		message.msg_iov = &data;
-		message.msg_iovlen = 1;
-		message.msg_control = control;
-		message.msg_controllen = sizeof(control);
-		cmsghdr* header = CMSG_FIRSTHDR(&message);
-		header->cmsg_level = SOL_SOCKET;
-		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof(int));
-		std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-		if (::sendmsg(pair_[0], &message, 0) < 0)
-			die("sendmsg");
-	}
-	int take()
-	{
-		char byte = 0;
-		iovec data = {&byte, 1};
-		alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-		msghdr message = {};
-		message.msg_iov = &data;
-		message.msg_iovlen = 1;
-		message.msg_control = control;
-		message.msg_controllen = sizeof(control);
-		int fd = -1;
-		if (::recvmsg(pair_[1], &message, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&message))
-			std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
-		return fd;
-	}
-	void await()
-	{
-		char byte;
-		if (::read(pair_[0], &byte, 1) != 1)
-			die("the consumer did not come up");
-	}
-
 	shape shape_;
 	fbuf::channel_options options_;
-	std::array<int, 2> pair_ = {-1, -1};
+	std::string path_;
+	std::optional<fbuf::listener> listener_;
 	std::optional<fbuf::domain> domain_;
 	std::optional<fbuf::sender> sender_;
 	std::optional<fbuf::receiver> receiver_;
