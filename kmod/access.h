@@ -19,6 +19,9 @@
 #ifndef FBUFS_ACCESS_H
 #define FBUFS_ACCESS_H
 
+#include <linux/bug.h>
+#include <linux/compiler.h>
+#include <linux/errno.h>
 #include <linux/fbufs.h>
 #include <linux/types.h>
 
@@ -36,15 +39,72 @@ bool access_originator_may_write(const struct fbufs_access *access);
 bool access_originator_may_read(const struct fbufs_access *access);
 bool access_receiver_may_read(const struct fbufs_access *access);
 
-void access_alloc(struct fbufs_access *access);
 int access_free(struct fbufs_access *access);
-int access_send(struct fbufs_access *access);
-bool access_sent(struct fbufs_access *access);
 void access_undo_send(struct fbufs_access *access);
-bool access_is_locked(const struct fbufs_access *access);
 bool access_lock(struct fbufs_access *access);
-bool access_home(struct fbufs_access *access);
 void access_leave(struct fbufs_access *access);
 void access_gone(struct fbufs_access *access);
+
+/* What every message goes through. */
+
+/* EMPTY or FREE: it becomes the originator's. */
+static inline void access_alloc(struct fbufs_access *access)
+{
+	WARN_ON_ONCE(access->state != FBUFS_STATE_EMPTY &&
+		     access->state != FBUFS_STATE_FREE);
+	access->state = FBUFS_STATE_OWNED;
+}
+
+/* The originator names it in a send call, once or more often. */
+static inline int access_send(struct fbufs_access *access)
+{
+	if (access->state == FBUFS_STATE_SENDING)
+		return 0;
+	if (access->state != FBUFS_STATE_OWNED)
+		return access->state == FBUFS_STATE_SENT ? -EACCES : -ENOENT;
+	access->state = FBUFS_STATE_SENDING;
+	return 0;
+}
+
+/* The send call succeeds. True when this made it the receivers'. */
+static inline bool access_sent(struct fbufs_access *access)
+{
+	if (access->state != FBUFS_STATE_SENDING)
+		return false;
+	access->state = FBUFS_STATE_SENT;
+	return true;
+}
+
+/* Whether nobody can write it: marked, and the mappings are gone. */
+static inline bool access_is_locked(const struct fbufs_access *access)
+{
+	return (READ_ONCE(access->flags) & (ACCESS_LOCKED | ACCESS_REVOKE)) == ACCESS_LOCKED;
+}
+
+/* Unlocked. A revocation that did not come to pass leaves writable mappings. */
+static inline void access_unlock(struct fbufs_access *access)
+{
+	access->flags = access->flags & (ACCESS_RW | ACCESS_REVOKE) ? ACCESS_RW : 0;
+}
+
+/* The originator wants a notice. True when that is new. */
+static inline bool access_want_notice(struct fbufs_access *access)
+{
+	bool wanted = access->flags & ACCESS_NOTICE;
+
+	access->flags |= ACCESS_NOTICE;
+	return !wanted;
+}
+
+/* The last release. True when the originator asked for a notice. */
+static inline bool access_home(struct fbufs_access *access)
+{
+	bool notice = access->flags & ACCESS_NOTICE;
+
+	WARN_ON_ONCE(access->state != FBUFS_STATE_SENT);
+	access->state = FBUFS_STATE_FREE;
+	access_unlock(access);
+	return notice;
+}
 
 #endif

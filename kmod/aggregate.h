@@ -33,7 +33,7 @@ struct fbufs_segment {
  * @flags: MESSAGE_*
  * @cookie: the sender's number
  * @length: bytes of all slices
- * @channel: it was sent on, with a reference
+ * @channel: it goes over, with a reference once it is sent
  * @next: in the channel's list of messages for re-use
  * @segments: the slices
  */
@@ -47,6 +47,58 @@ struct fbufs_aggregate {
 	struct fbufs_aggregate *next;
 	struct fbufs_segment segments[];
 };
+
+/**
+ * struct segment_walk - goes through all slices of some messages
+ * @next: the message after the current one
+ * @end: behind the last
+ * @segment: the current slice
+ * @left: slices of its message from there on
+ *
+ * So that who locks pools does so once for all slices in a row that are of the
+ * same one.
+ */
+struct segment_walk {
+	struct fbufs_aggregate **next;
+	struct fbufs_aggregate **end;
+	struct fbufs_segment *segment;
+	u32 left;
+};
+
+/* On to the next slice. False: there is none. A message may be without slices. */
+static inline bool walk_next(struct segment_walk *walk)
+{
+	if (walk->left > 1) {
+		walk->left--;
+		walk->segment++;
+		return true;
+	}
+	while (walk->next != walk->end) {
+		struct fbufs_aggregate *aggregate = *walk->next++;
+
+		walk->segment = aggregate->segments;
+		walk->left = aggregate->nsegments;
+		if (walk->left)
+			return true;
+	}
+	walk->left = 0;
+	return false;
+}
+
+/* The first slice of @n messages. False: there is none. */
+static inline bool walk_begin(struct segment_walk *walk, struct fbufs_aggregate **aggregates, u32 n)
+{
+	walk->next = aggregates;
+	walk->end = aggregates + n;
+	walk->left = 0;
+	return walk_next(walk);
+}
+
+/* The message of the current slice. */
+static inline struct fbufs_aggregate *walk_aggregate(const struct segment_walk *walk)
+{
+	return walk->next[-1];
+}
 
 struct fbufs_aggregate *aggregate_alloc(u32 nsegments);
 void aggregate_free(struct fbufs_aggregate *aggregate);

@@ -6,18 +6,18 @@
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "aggregate.h"
 #include "channel.h"
 #include "map.h"
 #include "pool.h"
 #include "transfer.h"
+#include "user.h"
 
 /* How many messages a call moves between two looks at the queue. */
 #define CHUNK 32
 /* How many elements of the user's arrays are copied at a time. */
-#define AHEAD 12
+#define AHEAD 16
 #define DEFAULT_DEPTH 64
 
 static atomic_t next_channel = ATOMIC_INIT(0);
@@ -171,7 +171,7 @@ static void receiver_detach(struct fbufs_end *end)
 		pool_notify(channel->pool);
 	/* No sender sees the queue any more. */
 	while (end->head != end->tail)
-		transfer_drop(end->ring[end->head++ & (channel->depth - 1)]);
+		transfer_drop(&end->ring[end->head++ & (channel->depth - 1)], 1);
 	/* As a receiver it could see all fbufs of the channel; now only what it holds. */
 	if (end->domain && channel->pool) {
 		WRITE_ONCE(end->domain->detached, true);
@@ -308,7 +308,7 @@ int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer 
 {
 	u32 i;
 
-	if (!copy_to_user(out, buffers, n * sizeof(*buffers)))
+	if (!user_store(out, buffers, n * sizeof(*buffers)))
 		return n;
 	for (i = 0; i < n; i++)
 		transfer_free(domain, &buffers[i].fbuf, 1);
@@ -345,36 +345,31 @@ static bool sender_can_go_on(struct fbufs_end *end)
 	return can;
 }
 
-/* How many messages may be sent now: more than 0, or -EAGAIN, -EPIPE, -ENODEV. */
-static int sender_room(struct fbufs_end *end)
+/*
+ * How many messages may be sent now, up to @n: more than 0, or -EAGAIN, -EPIPE,
+ * -ENODEV. Takes as many messages for re-use, if there are.
+ */
+static int sender_room(struct fbufs_end *end, u32 n, struct fbufs_aggregate **spares, u32 *nspares)
 {
 	struct fbufs_channel *channel = end->channel;
 	int room;
 
+	*nspares = 0;
 	spin_lock(&channel->lock);
 	if (end->gone)
 		room = -ENODEV;
 	else if (!channel->present)
 		room = -EPIPE;
 	else
-		room = channel_room(channel) ?: -EAGAIN;
+		room = min(channel_room(channel), n) ?: -EAGAIN;
+	while ((int)*nspares < room && channel->spare) {
+		spares[*nspares] = channel->spare;
+		channel->spare = channel->spare->next;
+		(*nspares)++;
+	}
+	channel->nspare -= *nspares;
 	spin_unlock(&channel->lock);
 	return room;
-}
-
-/* Messages for re-use, as many as there are up to @n. */
-static u32 channel_spares(struct fbufs_channel *channel, struct fbufs_aggregate **aggregates, u32 n)
-{
-	u32 i;
-
-	spin_lock(&channel->lock);
-	for (i = 0; i < n && channel->spare; i++) {
-		aggregates[i] = channel->spare;
-		channel->spare = aggregates[i]->next;
-		channel->nspare--;
-	}
-	spin_unlock(&channel->lock);
-	return i;
 }
 
 static void channel_return_spares(struct fbufs_channel *channel,
@@ -392,8 +387,11 @@ static void channel_return_spares(struct fbufs_channel *channel,
 /*
  * Where a send call is in the user's arrays. Elements are copied ahead, several
  * at a time; each is read once only, so the user cannot change it in between.
+ * The lock of the sender's pool is held while messages are made, and given up
+ * for whatever may sleep (making_pause).
  */
 struct send_cursor {
+	struct fbufs_pool *pool;	/* NULL: without one, messages are forwarded only */
 	const struct fbufs_message __user *messages;
 	const struct fbufs_slice __user *slices;
 	u32 count;
@@ -407,8 +405,12 @@ struct send_cursor {
 };
 
 /* The arrays stay as they are: what is in them is said by the indices. */
-static void send_cursor_init(struct send_cursor *cursor, const struct fbufs_send *send)
+static void send_cursor_init(struct send_cursor *cursor, struct fbufs_end *end,
+			     const struct fbufs_send *send)
 {
+	struct fbufs_pool *pool = READ_ONCE(end->domain->pool);
+
+	cursor->pool = end->channel->pool == pool ? pool : NULL;
 	cursor->messages = u64_to_user_ptr(send->messages);
 	cursor->slices = u64_to_user_ptr(send->slices);
 	cursor->count = send->count;
@@ -421,24 +423,63 @@ static void send_cursor_init(struct send_cursor *cursor, const struct fbufs_send
 	cursor->slice_to = 0;
 }
 
+static void making_pause(struct fbufs_pool *pool) __releases(&pool->lock)
+{
+	if (pool)
+		spin_unlock(&pool->lock);
+	else
+		__release(&pool->lock);
+}
+
+static void making_resume(struct fbufs_pool *pool) __acquires(&pool->lock)
+{
+	if (pool)
+		spin_lock(&pool->lock);
+	else
+		__acquire(&pool->lock);
+}
+
 /* Copy elements @from on, up to @end; fewer when the rest is at a bad address. */
 static u32 copy_ahead(void *to, const void __user *array, size_t size, u32 from, u32 end)
 {
 	u32 n = min_t(u32, end - from, AHEAD);
 
-	if (!copy_from_user(to, array + from * size, n * size))
-		return from + n;
-	return copy_from_user(to, array + from * size, size) ? from : from + 1;
+	if (user_fetch(to, array + from * size, n * size))
+		n = user_fetch(to, array + from * size, size) ? 0 : 1;
+	return from + n;
+}
+
+static noinline void copy_messages(struct send_cursor *cursor)
+{
+	cursor->message_from = cursor->message;
+	cursor->message_to = copy_ahead(cursor->message_ahead, cursor->messages,
+					sizeof(*cursor->messages), cursor->message, cursor->count);
+}
+
+static noinline void copy_slices(struct send_cursor *cursor, u32 from)
+{
+	cursor->slice_from = from;
+	cursor->slice_to = copy_ahead(cursor->slice_ahead, cursor->slices,
+				      sizeof(*cursor->slices), from, cursor->nslices);
+}
+
+/* Before the lock is taken: so that few messages need not give it up. */
+static void send_prefetch(struct send_cursor *cursor)
+{
+	if (cursor->message >= cursor->message_to)
+		copy_messages(cursor);
+	if (cursor->slice >= cursor->slice_to && cursor->slice < cursor->nslices)
+		copy_slices(cursor, cursor->slice);
 }
 
 /* The next message, or NULL with a bad address. */
 static const struct fbufs_message *send_message(struct send_cursor *cursor)
+	__must_hold(&cursor->pool->lock)
 {
 	if (cursor->message >= cursor->message_to) {
-		cursor->message_from = cursor->message;
-		cursor->message_to = copy_ahead(cursor->message_ahead, cursor->messages,
-						sizeof(*cursor->messages), cursor->message,
-						cursor->count);
+		making_pause(cursor->pool);
+		copy_messages(cursor);
+		making_resume(cursor->pool);
 		if (cursor->message_to == cursor->message_from)
 			return NULL;
 	}
@@ -447,11 +488,12 @@ static const struct fbufs_message *send_message(struct send_cursor *cursor)
 
 /* A slice, at or after those looked at before, or NULL with a bad address. */
 static const struct fbufs_slice *send_slice(struct send_cursor *cursor, u32 slice)
+	__must_hold(&cursor->pool->lock)
 {
 	if (slice >= cursor->slice_to || slice < cursor->slice_from) {
-		cursor->slice_from = slice;
-		cursor->slice_to = copy_ahead(cursor->slice_ahead, cursor->slices,
-					      sizeof(*cursor->slices), slice, cursor->nslices);
+		making_pause(cursor->pool);
+		copy_slices(cursor, slice);
+		making_resume(cursor->pool);
 		if (cursor->slice_to == cursor->slice_from)
 			return NULL;
 	}
@@ -469,15 +511,31 @@ static int message_check(const struct fbufs_message *message, const struct send_
 	return 0;
 }
 
+static noinline int add_held(struct fbufs_end *end, struct fbufs_aggregate *aggregate,
+			     const struct fbufs_slice *slice, struct fbufs_pool *pool)
+	__must_hold(&pool->lock)
+{
+	int err;
+
+	making_pause(pool);
+	err = transfer_add_held(end->domain, aggregate, slice);
+	making_resume(pool);
+	return err;
+}
+
 /* Add the slices of a message. With an error some may have been added. */
 static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggregate,
 			  const struct fbufs_message *message, struct send_cursor *cursor)
+	__must_hold(&cursor->pool->lock)
 {
 	int err;
 	u32 i;
 
 	aggregate->nsegments = 0;
 	aggregate->flags = message->flags & FBUFS_MESSAGE_NOTICE ? MESSAGE_NOTICE : 0;
+	if (end->channel->flags & FBUFS_CHANNEL_UNCACHED)
+		aggregate->flags |= MESSAGE_UNMAP;
+	aggregate->channel = end->channel;
 	aggregate->cookie = message->cookie;
 	aggregate->length = 0;
 	for (i = 0; i < message->slices; i++) {
@@ -485,19 +543,52 @@ static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggrega
 
 		if (!slice)
 			return -EFAULT;
-		err = transfer_add(end->domain, end->channel, aggregate, slice);
+		if (slice->hold)
+			err = add_held(end, aggregate, slice, cursor->pool);
+		else if (cursor->pool)
+			err = transfer_add(cursor->pool, end->channel, aggregate, slice);
+		else
+			err = slice->length ? -ENOENT : -EINVAL;
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
-/*
- * Make the next message. @spare is one for re-use, or NULL; the message made is
- * it, if it is large enough.
- */
+/* A message for so many slices: @spare if it is large enough, which is then NULL. */
+static inline struct fbufs_aggregate *message_get(struct send_cursor *cursor, u32 slices,
+						  struct fbufs_aggregate **spare)
+	__must_hold(&cursor->pool->lock)
+{
+	struct fbufs_aggregate *aggregate = *spare;
+
+	if (aggregate && slices <= MESSAGE_INLINE) {
+		*spare = NULL;
+		return aggregate;
+	}
+	making_pause(cursor->pool);
+	aggregate = aggregate_alloc(slices);
+	making_resume(cursor->pool);
+	return aggregate;
+}
+
+/* Room for the notices that a message wants. */
+static noinline int message_promise(struct fbufs_end *end, const struct fbufs_aggregate *aggregate,
+				    struct fbufs_pool *pool) __must_hold(&pool->lock)
+{
+	struct fbufs_pool *own = READ_ONCE(end->domain->pool);
+	int err;
+
+	making_pause(pool);
+	err = own ? pool_promise_notices(own, aggregate->nsegments) : -ENXIO;
+	making_resume(pool);
+	return err;
+}
+
+/* Make the next message, out of @spare if possible. */
 static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_cursor *cursor,
 					    struct fbufs_aggregate **spare)
+	__must_hold(&cursor->pool->lock)
 {
 	const struct fbufs_message *message = send_message(cursor);
 	struct fbufs_aggregate *aggregate;
@@ -508,20 +599,16 @@ static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_c
 	err = message_check(message, cursor);
 	if (err)
 		return ERR_PTR(err);
-	if (*spare && message->slices <= MESSAGE_INLINE) {
-		aggregate = *spare;
-		*spare = NULL;
-	} else {
-		aggregate = aggregate_alloc(message->slices);
-	}
+	aggregate = message_get(cursor, message->slices, spare);
 	if (!aggregate)
 		return ERR_PTR(-ENOMEM);
 	err = aggregate_fill(end, aggregate, message, cursor);
 	if (!err && aggregate->flags & MESSAGE_NOTICE)
-		err = end->domain->pool ?
-		      pool_promise_notices(end->domain->pool, aggregate->nsegments) : -ENXIO;
+		err = message_promise(end, aggregate, cursor->pool);
 	if (err) {
+		making_pause(cursor->pool);
 		transfer_undo(aggregate);
+		making_resume(cursor->pool);
 		return ERR_PTR(err);
 	}
 	cursor->message++;
@@ -529,15 +616,20 @@ static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_c
 	return aggregate;
 }
 
-/* Make up to @n messages. Returns how many, or the error of the first. */
+/*
+ * Make up to @n messages, out of those for re-use while there are. Returns how
+ * many, or the error of the first.
+ */
 static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
-			 struct fbufs_aggregate **aggregates, u32 n)
+			 struct fbufs_aggregate **aggregates, u32 n,
+			 struct fbufs_aggregate **spares, u32 nspares)
 {
-	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
-	u32 nspares = channel_spares(end->channel, spares, n), i;
 	struct fbufs_aggregate *spare = NULL;
 	int err = 0;
+	u32 i;
 
+	send_prefetch(cursor);
+	making_resume(cursor->pool);
 	for (i = 0; i < n; i++) {
 		if (!spare && nspares)
 			spare = spares[--nspares];
@@ -547,6 +639,7 @@ static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
 			break;
 		}
 	}
+	making_pause(cursor->pool);
 	if (spare)
 		spares[nspares++] = spare;
 	if (nspares)
@@ -554,17 +647,22 @@ static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
 	return i ? i : err;
 }
 
-/* Queue messages, which are the receivers' by now, with every receiver there is. */
-static void channel_deliver(struct fbufs_channel *channel,
-			    struct fbufs_aggregate **aggregates, u32 n)
+/*
+ * Queue messages, which are the receivers' by now, with every receiver there is;
+ * if *@wake is set, channel_wake_receivers() is to follow. Returns their bytes.
+ */
+static u64 channel_deliver(struct fbufs_channel *channel,
+			   struct fbufs_aggregate **aggregates, u32 n, bool *wake)
 {
 	u32 mask = channel->depth - 1, nreceivers, i;
-	u64 left;
+	u64 left, bytes = 0;
 
 	spin_lock(&channel->lock);
 	nreceivers = hweight64(channel->present);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		refcount_set(&aggregates[i]->refs, nreceivers ?: 1);
+		bytes += aggregates[i]->length;
+	}
 	for (left = channel->present; left; left &= left - 1) {
 		struct fbufs_end *end = channel->receivers[__ffs64(left)];
 
@@ -572,36 +670,53 @@ static void channel_deliver(struct fbufs_channel *channel,
 			end->ring[(end->tail + i) & mask] = aggregates[i];
 		/* Pairs with the acquire in receiver_queued(). */
 		smp_store_release(&end->tail, end->tail + n);
+		*wake |= wq_has_sleeper(&end->wait);
+	}
+	spin_unlock(&channel->lock);
+	/* The last receiver went away in this moment, as if just after the send. */
+	if (!nreceivers)
+		transfer_drop(aggregates, n);
+	return bytes;
+}
+
+/*
+ * Wake who waits for messages: once a call, and as late as may be, for who is
+ * woken often runs at once.
+ */
+static void channel_wake_receivers(struct fbufs_channel *channel)
+{
+	u64 left;
+
+	spin_lock(&channel->lock);
+	for (left = channel->present; left; left &= left - 1) {
+		struct fbufs_end *end = channel->receivers[__ffs64(left)];
+
 		if (wq_has_sleeper(&end->wait))
 			wake_up_interruptible_poll(&end->wait, EPOLLIN | EPOLLRDNORM);
 	}
 	spin_unlock(&channel->lock);
-	/* The last receiver went away in this moment, as if just after the send. */
-	for (i = 0; i < n && !nreceivers; i++)
-		transfer_drop(aggregates[i]);
 }
 
 /* Send up to CHUNK messages. Returns how many, or the error of the first. */
-static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n)
+static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n, bool *wake)
 {
 	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
+	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
 	struct fbufs_channel *channel = end->channel;
-	u64 bytes = 0;
-	int room, done, i;
+	int room, done;
+	u32 nspares;
+	u64 bytes;
 
-	room = sender_room(end);
+	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
 	if (room < 0)
 		return room;
-	done = messages_make(end, cursor, aggregates, min3(n, (u32)room, (u32)CHUNK));
+	done = messages_make(end, cursor, aggregates, room, spares, nspares);
 	if (done < 0)
 		return done;
 	if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
 		transfer_secure(end->domain, aggregates, done);
-	/* Once delivered they are no longer ours to look at. */
-	for (i = 0; i < done; i++)
-		bytes += aggregates[i]->length;
 	transfer_commit(end->domain, channel, aggregates, done);
-	channel_deliver(channel, aggregates, done);
+	bytes = channel_deliver(channel, aggregates, done, wake);
 	stats_count(&end->domain->counters, FBUFS_COUNT_MESSAGES_SENT, done);
 	stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, bytes);
 	return done;
@@ -615,25 +730,30 @@ static int sender_wait(struct fbufs_end *end, bool wait)
 	return wait_event_interruptible(end->wait, sender_can_go_on(end)) ? -EINTR : 0;
 }
 
-static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, bool wait)
+static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, bool wait,
+			  bool *wake)
 {
 	struct send_cursor cursor __uninitialized;
 	u32 done = 0;
 	int n = 0;
 
-	send_cursor_init(&cursor, send);
+	send_cursor_init(&cursor, end, send);
 
 	while (done < send->count && n >= 0) {
 		if (mutex_lock_interruptible(&end->mutex)) {
 			n = -EINTR;
 			break;
 		}
-		n = send_chunk(end, &cursor, send->count - done);
+		n = send_chunk(end, &cursor, send->count - done, wake);
 		mutex_unlock(&end->mutex);
-		if (n == -EAGAIN)
-			n = sender_wait(end, wait);
 		if (n > 0)
 			done += n;
+		if (n != -EAGAIN)
+			continue;
+		if (wait && *wake)
+			channel_wake_receivers(end->channel);
+		*wake = false;
+		n = sender_wait(end, wait);
 	}
 	return done ? done : n;
 }
@@ -670,14 +790,17 @@ static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait)
 {
 	long done = channel_check_end(end);
+	bool wake = false;
 
 	send->out_refilled = 0;
 	if (done)
 		return done;
 	end_pool(end);
-	done = send_messages(end, send, wait);
+	done = send_messages(end, send, wait, &wake);
 	if (done >= 0 && send->refill_count)
 		send->out_refilled = send_refill(end, send);
+	if (wake)
+		channel_wake_receivers(end->channel);
 	return done;
 }
 
@@ -745,7 +868,7 @@ static int stage_flush_slices(struct receive_cursor *cursor)
 {
 	u32 n = cursor->nstaged_slices;
 
-	if (n && copy_to_user(cursor->slices, cursor->staged_slices, n * sizeof(*cursor->slices)))
+	if (n && user_store(cursor->slices, cursor->staged_slices, n * sizeof(*cursor->slices)))
 		return -EFAULT;
 	cursor->slices += n;
 	cursor->nstaged_slices = 0;
@@ -756,8 +879,8 @@ static int stage_flush(struct receive_cursor *cursor)
 {
 	u32 n = cursor->nstaged_messages;
 
-	if (n && copy_to_user(cursor->messages, cursor->staged_messages,
-			      n * sizeof(*cursor->messages)))
+	if (n && user_store(cursor->messages, cursor->staged_messages,
+			    n * sizeof(*cursor->messages)))
 		return -EFAULT;
 	cursor->messages += n;
 	cursor->nstaged_messages = 0;
@@ -765,7 +888,7 @@ static int stage_flush(struct receive_cursor *cursor)
 }
 
 /* Stage a slice. Returns whether nobody can write it, or -EFAULT. */
-static int stage_segment(const struct fbufs_segment *segment, struct receive_cursor *cursor)
+static inline int stage_segment(const struct fbufs_segment *segment, struct receive_cursor *cursor)
 {
 	const struct fbuf *fbuf = segment->fbuf;
 	const struct fbufs_pool *pool = fbuf_pool(fbuf);
@@ -773,7 +896,7 @@ static int stage_segment(const struct fbufs_segment *segment, struct receive_cur
 	if (cursor->nstaged_slices == AHEAD && stage_flush_slices(cursor))
 		return -EFAULT;
 	cursor->staged_slices[cursor->nstaged_slices++] = (struct fbufs_slice){
-		.fbuf = pool_handle(pool, fbuf),
+		.fbuf = fbuf->handle,
 		.position = pool_position(pool, fbuf, segment->offset),
 		.offset = segment->offset,
 		.length = segment->length,
@@ -781,9 +904,12 @@ static int stage_segment(const struct fbufs_segment *segment, struct receive_cur
 	return access_is_locked(&fbuf->access);
 }
 
-/* Tell the user about a message; what is staged goes with stage_flush(). */
-static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle,
-			 struct receive_cursor *cursor)
+/*
+ * Tell the user about a message; what is staged goes with stage_flush(). Sets
+ * *@show when the receiver with this bit has yet to be shown some of it.
+ */
+static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle, u64 bit,
+			 struct receive_cursor *cursor, bool *show)
 {
 	bool all_locked = true;
 	u32 i;
@@ -792,6 +918,7 @@ static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle,
 	if (aggregate->nsegments > cursor->slices_left)
 		return -EMSGSIZE;
 	for (i = 0; i < aggregate->nsegments; i++) {
+		*show |= !map_is_shown(aggregate, aggregate->segments[i].fbuf, bit);
 		locked = stage_segment(&aggregate->segments[i], cursor);
 		if (locked < 0)
 			return locked;
@@ -809,13 +936,24 @@ static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle,
 	return 0;
 }
 
-/* The first @n queued messages are taken. Context: under the end's mutex. */
-static void receiver_advance(struct fbufs_end *end, u32 n)
+/*
+ * The first @n queued messages are taken; if *@wake is set, channel_wake_sender()
+ * is to follow. Context: under the end's mutex.
+ */
+static void receiver_advance(struct fbufs_end *end, u32 n, bool *wake)
 {
 	struct fbufs_channel *channel = end->channel;
 
 	spin_lock(&channel->lock);
 	WRITE_ONCE(end->head, end->head + n);
+	*wake |= channel->sender && wq_has_sleeper(&channel->sender->wait);
+	spin_unlock(&channel->lock);
+}
+
+/* Wake who waits for room: once a call. */
+static void channel_wake_sender(struct fbufs_channel *channel)
+{
+	spin_lock(&channel->lock);
 	if (channel->sender && wq_has_sleeper(&channel->sender->wait))
 		wake_up_interruptible_poll(&channel->sender->wait, EPOLLOUT | EPOLLWRNORM);
 	spin_unlock(&channel->lock);
@@ -826,12 +964,14 @@ static void receiver_advance(struct fbufs_end *end, u32 n)
  * into the table of held messages. Returns how many, or the error of the first;
  * 0 when none is queued. Context: under the end's mutex.
  */
-static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
+static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, bool *wake)
 {
 	struct fbufs_aggregate *aggregates[AHEAD] __uninitialized;
 	struct fbufs_domain *domain = end->domain;
 	struct receive_mark mark = receive_mark(cursor);
 	u32 n = min3(receiver_queued(end), cursor->room, (u32)AHEAD);
+	u32 mask = end->channel->depth - 1, head = end->head;
+	u64 bit = BIT_ULL(end->index);
 	u64 handles[AHEAD] __uninitialized;
 	u64 bytes = 0;
 	bool show = false;
@@ -845,11 +985,10 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 	if (prepared < 0)
 		return prepared;
 	for (i = 0; i < prepared; i++) {
-		aggregates[i] = end->ring[(end->head + i) & (end->channel->depth - 1)];
-		err = stage_message(aggregates[i], handles[i], cursor);
+		aggregates[i] = end->ring[(head + i) & mask];
+		err = stage_message(aggregates[i], handles[i], bit, cursor, &show);
 		if (err)
 			break;
-		show |= map_must_show(aggregates[i], end->index);
 		bytes += aggregates[i]->length;
 	}
 	if (i && stage_flush(cursor)) {
@@ -869,7 +1008,7 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor)
 		receive_rewind(cursor, &mark);
 		return err;
 	}
-	receiver_advance(end, i);
+	receiver_advance(end, i, wake);
 	stats_count(&domain->counters, FBUFS_COUNT_MESSAGES_RECEIVED, i);
 	stats_count(&domain->counters, FBUFS_COUNT_BYTES_RECEIVED, bytes);
 	return i;
@@ -884,7 +1023,7 @@ static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
 
 	while (receive->out_released < receive->nrelease) {
 		n = min_t(u32, receive->nrelease - receive->out_released, TRANSFER_BATCH);
-		if (copy_from_user(batch, handles + receive->out_released, n * sizeof(*batch)))
+		if (user_fetch(batch, handles + receive->out_released, n * sizeof(*batch)))
 			return -EFAULT;
 		done = transfer_release(end->domain, batch, n);
 		if (done < 0)
@@ -907,7 +1046,7 @@ static int receiver_wait(struct fbufs_end *end, bool wait)
 static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *receive, bool wait)
 {
 	struct receive_cursor cursor __uninitialized;
-	bool last;
+	bool last, wake = false;
 	int n, err;
 
 	receive_cursor_init(&cursor, receive);
@@ -919,11 +1058,14 @@ static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *
 		if (mutex_lock_interruptible(&end->mutex))
 			return -EINTR;
 		do {
-			n = receive_chunk(end, &cursor);
+			n = receive_chunk(end, &cursor, &wake);
 		} while (n > 0 && cursor.room);
 		mutex_unlock(&end->mutex);
-		if (cursor.room < receive->count)
+		if (cursor.room < receive->count) {
+			if (wake)
+				channel_wake_sender(end->channel);
 			return receive->count - cursor.room;
+		}
 		if (n < 0 || last)
 			return n;
 		err = receiver_wait(end, wait);

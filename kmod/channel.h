@@ -96,10 +96,21 @@ static inline struct fbufs_channel *channel_get(struct fbufs_channel *channel)
 	return channel;
 }
 
+static inline void channel_get_many(struct fbufs_channel *channel, u32 n)
+{
+	refcount_add(n, &channel->ref.refcount);
+}
+
 /* Without including what frees it, so that lower layers can let go of fbufs. */
+static inline void channel_put_many(struct fbufs_channel *channel, u32 n)
+{
+	if (refcount_sub_and_test(n, &channel->ref.refcount))
+		channel->destroy(&channel->ref);
+}
+
 static inline void channel_put(struct fbufs_channel *channel)
 {
-	kref_put(&channel->ref, channel->destroy);
+	channel_put_many(channel, 1);
 }
 
 struct fbufs_end *channel_create(u32 flags, u32 depth);

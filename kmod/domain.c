@@ -236,7 +236,7 @@ void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n)
 	spin_unlock(&domain->lock);
 }
 
-/* The domain takes over the references to the messages, or has ended (-ENODEV). */
+/* The domain takes over the references to messages, in prepared entries; -ENODEV: it has ended. */
 int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 			struct fbufs_aggregate **aggregates, u32 n)
 {
@@ -247,20 +247,23 @@ int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 	if (domain->dead)
 		err = -ENODEV;
 	for (i = 0; i < n && !err; i++)
-		hold_lookup(domain, handles[i])->aggregate = aggregates[i];
+		domain->holds[(u32)handles[i]].aggregate = aggregates[i];
 	spin_unlock(&domain->lock);
 	return err;
 }
 
 /*
  * The domain no longer holds these messages, up to the first that it does not
- * hold anyway; the caller gets its references. Returns how many.
+ * hold anyway; the caller gets its references. Returns how many; *@flags are the
+ * MESSAGE_* that any of them has.
  */
 u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
-		      struct fbufs_aggregate **aggregates, u32 n)
+		      struct fbufs_aggregate **aggregates, u32 n, u32 *flags)
 {
 	struct fbufs_hold *hold;
 	u32 i;
+
+	*flags = 0;
 
 	spin_lock(&domain->lock);
 	for (i = 0; i < n; i++) {
@@ -268,6 +271,7 @@ u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
 		if (!hold || !hold->aggregate)
 			break;
 		aggregates[i] = hold->aggregate;
+		*flags |= hold->aggregate->flags;
 		hold_free(domain, hold);
 	}
 	spin_unlock(&domain->lock);

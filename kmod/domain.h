@@ -55,6 +55,7 @@ struct fbufs_member {
  *	channel must be unmapped at release
  * @pool: its own pool, or NULL; set once
  * @windows: struct fbufs_window by pool id, guarded by the mmap lock of @mm
+ * @own_vma: the window of @pool, or NULL; see window_own()
  * @counters: what it did
  * @lock: see above
  * @holds: table of held messages
@@ -73,6 +74,7 @@ struct fbufs_domain {
 	bool detached;
 	struct fbufs_pool *pool;
 	struct xarray windows;
+	struct vm_area_struct *own_vma;
 	struct fbufs_counters counters;
 
 	spinlock_t lock;	/* see above */
@@ -105,7 +107,7 @@ void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n)
 int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 			struct fbufs_aggregate **aggregates, u32 n);
 u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
-		      struct fbufs_aggregate **aggregates, u32 n);
+		      struct fbufs_aggregate **aggregates, u32 n, u32 *flags);
 struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain);
 struct fbufs_aggregate *domain_get_hold(struct fbufs_domain *domain, u64 handle);
 

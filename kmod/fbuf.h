@@ -3,7 +3,7 @@
 /*
  * One fbuf: its pages, its access state, and where it is at home. Fbufs of one
  * length lie side by side in an extent of the pool's address space and share
- * what they have in common there; that keeps an fbuf at 40 bytes.
+ * what they have in common there; that keeps an fbuf at 48 bytes.
  */
 #ifndef FBUFS_FBUF_H
 #define FBUFS_FBUF_H
@@ -26,7 +26,7 @@ struct fbufs_size;
  *	of its pages; a hint: entries may be missing and then come by a fault
  * @next: the fbuf below in the free list, while FREE or LEAVING
  * @refs: slices in messages, while SENDING or SENT
- * @gen: number of the current allocation, part of the handle
+ * @handle: what its users know it by; a new one at every allocation (pool.h)
  * @access: who may do what
  * @slot: index in the extent
  * @scattered: more than one block
@@ -44,7 +44,7 @@ struct fbuf {
 		struct fbuf *next;
 		u32 refs;
 	};
-	u32 gen;
+	u64 handle;
 	struct fbufs_access access;
 	u8 slot;
 	bool scattered;

@@ -15,6 +15,7 @@
 #include "map.h"
 #include "pool.h"
 #include "transfer.h"
+#include "user.h"
 
 /* Elements of a vector that are copied at a time. */
 #define BATCH 32
@@ -46,7 +47,8 @@ union ioctl_args {
  * @cmd: its number
  * @size: of its structure
  * @flags: those that it knows
- * @out: whether the structure goes back to the user
+ * @out: where in the structure that begins which goes back to the user, a
+ *	multiple of 8; 0: nothing does
  * @anybody: not only the process of the domain may call it
  * @domain: for calls on domains
  * @end: for calls on ends, which check the caller themselves
@@ -55,11 +57,14 @@ struct ioctl_call {
 	unsigned int cmd;
 	u32 size;
 	u32 flags;
-	bool out;
+	u32 out;
 	bool anybody;
 	long (*domain)(struct file *file, struct fbufs_domain *domain, union ioctl_args *args);
 	long (*end)(struct file *file, struct fbufs_end *end, union ioctl_args *args);
 };
+
+/* From this member on a structure goes back. */
+#define OUT(_type, _member) round_down(offsetof(struct _type, _member), 8)
 
 static bool may_wait(const struct file *file, u32 flags)
 {
@@ -213,7 +218,7 @@ static long for_handles(struct fbufs_domain *domain, const struct fbufs_handles 
 		return -EINVAL;
 	while (done < args->count) {
 		n = min_t(u32, args->count - done, TRANSFER_BATCH);
-		if (copy_from_user(batch, handles + done, n * sizeof(*batch)))
+		if (user_fetch(batch, handles + done, n * sizeof(*batch)))
 			err = -EFAULT;
 		else
 			err = some(domain, batch, n);
@@ -251,7 +256,7 @@ static long read_notices(struct fbufs_pool *pool, u64 __user *out, u32 count)
 		n = pool_peek_notices(pool, batch, min_t(u32, count - done, BATCH));
 		if (!n)
 			break;
-		if (copy_to_user(out + done, batch, n * sizeof(*batch)))
+		if (user_store(out + done, batch, n * sizeof(*batch)))
 			return done ? done : -EFAULT;
 		pool_drop_notices(pool, n);
 		done += n;
@@ -384,7 +389,7 @@ static long do_locate(struct file *file, struct fbufs_domain *domain, union ioct
 	if (fbuf && fbuf->access.state != FBUFS_STATE_EMPTY) {
 		bool sent = fbuf->access.state == FBUFS_STATE_SENT;
 
-		locate->out_fbuf = pool_handle(pool, fbuf);
+		locate->out_fbuf = fbuf->handle;
 		locate->out_first = pool_position(pool, fbuf, 0);
 		locate->out_bytes = (u64)fbuf_npages(fbuf) << PAGE_SHIFT;
 		locate->out_state = fbuf->access.state;
@@ -405,21 +410,23 @@ static long do_locate(struct file *file, struct fbufs_domain *domain, union ioct
 	  .flags = (_flags), .out = (_out), .domain = (_fn) }
 
 static const struct ioctl_call domain_calls[] = {
-	{ .cmd = FBUFS_QUERY, .size = sizeof(struct fbufs_query), .out = true,
+	{ .cmd = FBUFS_QUERY, .size = sizeof(struct fbufs_query),
+	  .out = OUT(fbufs_query, out_version),
 	  .anybody = true, .domain = do_query },
-	DOMAIN_CALL(FBUFS_POOL_CREATE, pool_create, 0, true, do_pool_create),
-	DOMAIN_CALL(FBUFS_POOL_INFO, pool_info, 0, true, do_pool_info),
-	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, false, do_alloc),
-	DOMAIN_CALL(FBUFS_FREE, handles, 0, false, do_free),
-	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, false, do_release),
-	DOMAIN_CALL(FBUFS_SECURE, handles, 0, false, do_secure),
-	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, false, do_notices),
+	DOMAIN_CALL(FBUFS_POOL_CREATE, pool_create, 0, OUT(fbufs_pool_create, out_pool),
+		    do_pool_create),
+	DOMAIN_CALL(FBUFS_POOL_INFO, pool_info, 0, OUT(fbufs_pool_info, out_span), do_pool_info),
+	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc),
+	DOMAIN_CALL(FBUFS_FREE, handles, 0, 0, do_free),
+	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, 0, do_release),
+	DOMAIN_CALL(FBUFS_SECURE, handles, 0, 0, do_secure),
+	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, 0, do_notices),
 	DOMAIN_CALL(FBUFS_CHANNEL_CREATE, channel_create,
 		    FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED |
 		    FBUFS_CHANNEL_ATTACH_SENDER | FBUFS_CHANNEL_NONBLOCK,
-		    true, do_channel_create),
-	DOMAIN_CALL(FBUFS_STATS, stats, 0, false, do_stats),
-	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, true, do_locate),
+		    OUT(fbufs_channel_create, out_channel), do_channel_create),
+	DOMAIN_CALL(FBUFS_STATS, stats, 0, 0, do_stats),
+	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, OUT(fbufs_locate, out_fbuf), do_locate),
 };
 
 /*
@@ -507,12 +514,14 @@ static long do_receive(struct file *file, struct fbufs_end *end, union ioctl_arg
 	  .flags = (_flags), .out = (_out), .end = (_fn) }
 
 static const struct ioctl_call end_calls[] = {
-	END_CALL(FBUFS_ATTACH, attach, 0, false, do_attach),
-	END_CALL(FBUFS_END_INFO, end_info, 0, true, do_end_info),
-	END_CALL(FBUFS_ADD_RECEIVER, add_receiver, FBUFS_CHANNEL_NONBLOCK, true, do_add_receiver),
-	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, false, do_alloc_end),
-	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, true, do_send),
-	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, true, do_receive),
+	END_CALL(FBUFS_ATTACH, attach, 0, 0, do_attach),
+	END_CALL(FBUFS_END_INFO, end_info, 0, OUT(fbufs_end_info, out_channel), do_end_info),
+	END_CALL(FBUFS_ADD_RECEIVER, add_receiver, FBUFS_CHANNEL_NONBLOCK,
+		 OUT(fbufs_add_receiver, out_receiver), do_add_receiver),
+	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc_end),
+	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, OUT(fbufs_send, out_refilled), do_send),
+	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, OUT(fbufs_receive, out_released),
+		 do_receive),
 };
 
 /*
@@ -530,33 +539,35 @@ static const struct ioctl_call *find_call(const struct ioctl_call *calls, size_t
 	return NULL;
 }
 
-static int get_args(const struct ioctl_call *call, union ioctl_args *args,
-		    void __user *from, u32 *user_size)
+static int put_args(const struct ioctl_call *call, const union ioctl_args *args, void __user *to)
 {
+	if (!call->out)
+		return 0;
+	return user_store(to + call->out, (const void *)args + call->out, call->size - call->out);
+}
+
+static int get_args(const struct ioctl_call *call, union ioctl_args *args,
+		    void __user *from)
+{
+	u32 user_size;
 	int err;
 
-	if (get_user(*user_size, (u32 __user *)from))
+	if (get_user(user_size, (u32 __user *)from))
 		return -EFAULT;
-	if (*user_size < call->size)
+	if (user_size < call->size)
 		return -EINVAL;
-	if (*user_size > PAGE_SIZE)
+	if (user_size > PAGE_SIZE)
 		return -E2BIG;
-	err = copy_struct_from_user(args, call->size, from, *user_size);
+	if (user_size == call->size)
+		err = user_fetch(args, from, call->size);
+	else
+		err = copy_struct_from_user(args, call->size, from, user_size);
 	if (err)
 		return err;
 	if (args->flags & ~call->flags)
 		return -EINVAL;
 	/* Rather now than when the call has had its effect. */
-	return call->out && copy_to_user(from, args, call->size) ? -EFAULT : 0;
-}
-
-static long put_args(const struct ioctl_call *call, union ioctl_args *args,
-		     void __user *to, u32 user_size, long ret)
-{
-	args->size = user_size;
-	if (call->out && copy_to_user(to, args, call->size) && ret >= 0)
-		return -EFAULT;
-	return ret;
+	return put_args(call, args, from);
 }
 
 long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg)
@@ -564,33 +575,35 @@ long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg)
 	const struct ioctl_call *call = find_call(domain_calls, ARRAY_SIZE(domain_calls), cmd);
 	struct fbufs_domain *domain = file->private_data;
 	union ioctl_args args;
-	u32 user_size;
-	long err;
+	long ret;
+	int err;
 
 	if (!call)
 		return -ENOTTY;
 	stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
 	err = call->anybody ? 0 : domain_check(domain);
 	if (!err)
-		err = get_args(call, &args, (void __user *)arg, &user_size);
+		err = get_args(call, &args, (void __user *)arg);
 	if (err)
 		return err;
-	err = call->domain(file, domain, &args);
-	return put_args(call, &args, (void __user *)arg, user_size, err);
+	ret = call->domain(file, domain, &args);
+	err = put_args(call, &args, (void __user *)arg);
+	return err && ret >= 0 ? err : ret;
 }
 
 long ioctl_end(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	const struct ioctl_call *call = find_call(end_calls, ARRAY_SIZE(end_calls), cmd);
 	union ioctl_args args;
-	u32 user_size;
-	long err;
+	long ret;
+	int err;
 
 	if (!call)
 		return -ENOTTY;
-	err = get_args(call, &args, (void __user *)arg, &user_size);
+	err = get_args(call, &args, (void __user *)arg);
 	if (err)
 		return err;
-	err = call->end(file, file->private_data, &args);
-	return put_args(call, &args, (void __user *)arg, user_size, err);
+	ret = call->end(file, file->private_data, &args);
+	err = put_args(call, &args, (void __user *)arg);
+	return err && ret >= 0 ? err : ret;
 }

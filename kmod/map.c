@@ -46,6 +46,7 @@
 
 #include "aggregate.h"
 #include "channel.h"
+#include "compat.h"
 #include "domain.h"
 #include "map.h"
 #include "pool.h"
@@ -85,6 +86,25 @@ static unsigned long window_address(const struct fbufs_window *window, u32 page)
 
 static const struct vm_operations_struct window_ops;
 
+/*
+ * The domain's window of its own pool, which every secure message needs, without
+ * looking it up. A VMA that is attached stays so while the mmap lock is held for
+ * reading; one that is not is freed after an RCU grace period only. Or NULL:
+ * look it up.
+ */
+static struct fbufs_window *window_own(struct fbufs_domain *domain, u32 pool_id)
+{
+	struct fbufs_window *window = NULL;
+	struct vm_area_struct *vma;
+
+	rcu_read_lock();
+	vma = READ_ONCE(domain->own_vma);
+	if (vma && compat_vma_is_attached(vma))
+		window = vma->vm_private_data;
+	rcu_read_unlock();
+	return window && window->pool->id == pool_id ? window : NULL;
+}
+
 /* The window on record for a pool, or NULL while it is being unmapped. */
 static struct fbufs_window *window_at(struct fbufs_domain *domain, void *record)
 {
@@ -114,6 +134,9 @@ static struct fbufs_window *window_lock(struct fbufs_domain *domain, u32 pool_id
 		return NULL;
 	for (;;) {
 		mmap_read_lock(mm);
+		window = window_own(domain, pool_id);
+		if (window)
+			return window;
 		record = xa_load(&domain->windows, pool_id);
 		window = record ? window_at(domain, record) : NULL;
 		if (window && window->pool->id == pool_id)
@@ -308,18 +331,6 @@ static bool is_cached(const struct fbufs_channel *channel)
 	return channel && !(channel->flags & FBUFS_CHANNEL_UNCACHED);
 }
 
-/* Whether a receiver of the message may see all of an fbuf in it, held or not. */
-static bool is_cached_here(const struct fbufs_aggregate *aggregate, const struct fbuf *fbuf)
-{
-	return fbuf->home->channel == aggregate->channel && is_cached(aggregate->channel);
-}
-
-/* Whether all of it was inserted before, and stayed. */
-static bool is_shown(const struct fbufs_aggregate *aggregate, const struct fbuf *fbuf, u64 bit)
-{
-	return is_cached_here(aggregate, fbuf) && READ_ONCE(fbuf->mapped) & bit;
-}
-
 /* Whether a held message shows a page of an fbuf; then how much around it. */
 static bool hold_shows(struct fbufs_domain *domain, struct map_right *right)
 {
@@ -434,6 +445,8 @@ static void window_close(struct vm_area_struct *vma)
 	/* A copy that mremap made and gives up again. */
 	if (window->vma != vma)
 		return;
+	if (window->own)
+		WRITE_ONCE(window->domain->own_vma, NULL);
 	xa_erase(&window->domain->windows, window->pool->id);
 	pool_put(window->pool);
 	domain_put(window->domain);
@@ -595,6 +608,8 @@ int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma)
 	window->pool = pool;
 	window->vma = vma;
 	window->own = domain->pool == pool;
+	if (window->own)
+		WRITE_ONCE(domain->own_vma, vma);
 	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
 	vm_flags_clear(vma, VM_MAYEXEC | (window->own ? 0 : VM_MAYWRITE));
 	/* All windows of a pool, and only those, hang on the pool's own file. */
@@ -665,7 +680,7 @@ static void window_show(struct fbufs_window *window, struct fbufs_aggregate *agg
 		.fbuf = fbuf, .page = first, .npages = last - first + 1,
 	};
 
-	if (is_cached_here(aggregate, fbuf)) {
+	if (map_is_cached_here(aggregate, fbuf)) {
 		spin_lock(&pool->lock);
 		fbuf->mapped |= bit;
 		spin_unlock(&pool->lock);
@@ -673,17 +688,6 @@ static void window_show(struct fbufs_window *window, struct fbufs_aggregate *agg
 		right.npages = fbuf_npages(fbuf);
 	}
 	window_insert(window, &right);
-}
-
-/* Whether map_show() would have something to do for a message. */
-bool map_must_show(const struct fbufs_aggregate *aggregate, u32 index)
-{
-	u32 i;
-
-	for (i = 0; i < aggregate->nsegments; i++)
-		if (!is_shown(aggregate, aggregate->segments[i].fbuf, BIT_ULL(index)))
-			return true;
-	return false;
 }
 
 /**
@@ -707,7 +711,7 @@ void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 			struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
 			struct fbufs_window *window;
 
-			if (domain->pool == pool || is_shown(aggregates[i], segment->fbuf, bit))
+			if (domain->pool == pool || map_is_shown(aggregates[i], segment->fbuf, bit))
 				continue;
 			window = window_lock(domain, pool->id);
 			if (!window)
@@ -732,7 +736,7 @@ static bool still_shown(struct fbufs_domain *domain, const struct fbufs_aggregat
 			const struct fbuf *fbuf)
 {
 	return domain->pool == fbuf_pool(fbuf) ||
-	       (is_cached_here(aggregate, fbuf) && channel_reaches(aggregate->channel, domain));
+	       (map_is_cached_here(aggregate, fbuf) && channel_reaches(aggregate->channel, domain));
 }
 
 /**
@@ -845,21 +849,22 @@ static void revocation_end(struct map_removal *removal)
 	domain_put(owner);
 }
 
-static bool fbuf_test_revoke(struct fbufs_pool *pool, struct fbuf *fbuf)
+/* What was to be taken away is. */
+static void revocation_done(struct fbufs_aggregate **aggregates, u32 n)
 {
-	bool revoke;
+	struct segment_walk walk;
+	bool more = walk_begin(&walk, aggregates, n);
 
-	spin_lock(&pool->lock);
-	revoke = fbuf->access.flags & ACCESS_REVOKE;
-	spin_unlock(&pool->lock);
-	return revoke;
-}
+	while (more) {
+		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
 
-static void fbuf_clear_revoke(struct fbufs_pool *pool, struct fbuf *fbuf)
-{
-	spin_lock(&pool->lock);
-	fbuf->access.flags &= ~ACCESS_REVOKE;
-	spin_unlock(&pool->lock);
+		spin_lock(&pool->lock);
+		do {
+			walk.segment->fbuf->access.flags &= ~ACCESS_REVOKE;
+			more = walk_next(&walk);
+		} while (more && fbuf_pool(walk.segment->fbuf) == pool);
+		spin_unlock(&pool->lock);
+	}
 }
 
 /**
@@ -875,33 +880,27 @@ void map_revoke(struct fbufs_aggregate **aggregates, u32 n)
 {
 	struct map_removal removal = { };
 	struct fbufs_pool *pool = NULL;
-	bool open = false;
-	u32 i, j;
+	struct segment_walk walk;
+	bool open = false, more;
 
-	for (i = 0; i < n; i++) {
-		for (j = 0; j < aggregates[i]->nsegments; j++) {
-			struct fbuf *fbuf = aggregates[i]->segments[j].fbuf;
+	for (more = walk_begin(&walk, aggregates, n); more; more = walk_next(&walk)) {
+		struct fbuf *fbuf = walk.segment->fbuf;
 
-			if (!fbuf_test_revoke(fbuf_pool(fbuf), fbuf))
-				continue;
-			if (fbuf_pool(fbuf) != pool) {
-				if (open)
-					revocation_end(&removal);
-				pool = fbuf_pool(fbuf);
-				open = revocation_begin(&removal, pool);
-			}
+		/* Set by the caller's access_lock(), unless somebody has seen to it meanwhile. */
+		if (!(READ_ONCE(fbuf->access.flags) & ACCESS_REVOKE))
+			continue;
+		if (fbuf_pool(fbuf) != pool) {
 			if (open)
-				removal_add(&removal, fbuf_first(fbuf), fbuf_npages(fbuf));
+				revocation_end(&removal);
+			pool = fbuf_pool(fbuf);
+			open = revocation_begin(&removal, pool);
 		}
+		if (open)
+			removal_add(&removal, fbuf_first(fbuf), fbuf_npages(fbuf));
 	}
 	if (open)
 		revocation_end(&removal);
-	for (i = 0; i < n; i++)
-		for (j = 0; j < aggregates[i]->nsegments; j++) {
-			struct fbuf *fbuf = aggregates[i]->segments[j].fbuf;
-
-			fbuf_clear_revoke(fbuf_pool(fbuf), fbuf);
-		}
+	revocation_done(aggregates, n);
 }
 
 /* Take an fbuf that is LEAVING out of every window. May sleep. */

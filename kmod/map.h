@@ -9,20 +9,34 @@
 
 #include <linux/types.h>
 
-struct fbuf;
-struct fbufs_aggregate;
+#include "aggregate.h"
+#include "channel.h"
+#include "pool.h"
+
 struct fbufs_buffer;
-struct fbufs_channel;
 struct fbufs_domain;
-struct fbufs_pool;
 struct vm_area_struct;
+
+/* Whether a receiver of the message may see all of an fbuf in it, held or not. */
+static inline bool map_is_cached_here(const struct fbufs_aggregate *aggregate,
+				      const struct fbuf *fbuf)
+{
+	return fbuf->home->channel == aggregate->channel &&
+	       !(aggregate->channel->flags & FBUFS_CHANNEL_UNCACHED);
+}
+
+/* Whether all of it was inserted before, and stayed. */
+static inline bool map_is_shown(const struct fbufs_aggregate *aggregate,
+				const struct fbuf *fbuf, u64 bit)
+{
+	return map_is_cached_here(aggregate, fbuf) && READ_ONCE(fbuf->mapped) & bit;
+}
 
 int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma);
 bool map_may_window(struct fbufs_domain *domain, struct fbufs_pool *pool);
 void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n);
 void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 	      u32 n, u32 index);
-bool map_must_show(const struct fbufs_aggregate *aggregate, u32 index);
 void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n);
 void map_hide_pool(struct fbufs_domain *domain, struct fbufs_pool *pool);
 void map_hide_all(struct fbufs_domain *domain);

@@ -12,14 +12,6 @@
 #include "pool.h"
 #include "stats.h"
 
-#define HANDLE_SLOT_BITS 6
-#define HANDLE_EXTENT_BITS 18
-#define HANDLE_GEN_BITS 24
-#define HANDLE_GEN_MASK (BIT(HANDLE_GEN_BITS) - 1)
-#define HANDLE_POOL_SHIFT (HANDLE_SLOT_BITS + HANDLE_EXTENT_BITS + HANDLE_GEN_BITS)
-#define MAX_POOL_ID (BIT(64 - HANDLE_POOL_SHIFT) - 1)
-#define MAX_EXTENT_ID (BIT(HANDLE_EXTENT_BITS) - 1)
-
 /* Notices that are unread or may come. */
 #define MAX_NOTICES (1U << 20)
 
@@ -181,58 +173,15 @@ void pool_exit(void)
  * Handles and addresses
  */
 
-u64 pool_handle(const struct fbufs_pool *pool, const struct fbuf *fbuf)
+/* The extent with an id, or NULL. Context: under the pool's lock. */
+struct fbufs_extent *pool_extent(struct fbufs_pool *pool, u32 id)
 {
-	return (u64)pool->id << HANDLE_POOL_SHIFT |
-	       (u64)fbuf->gen << (HANDLE_SLOT_BITS + HANDLE_EXTENT_BITS) |
-	       fbuf_extent(fbuf)->id << HANDLE_SLOT_BITS | fbuf->slot;
-}
-
-/*
- * An fbuf becomes the originator's, under a new handle. From here on its process
- * can send or free it, so that the caller knows it by its handle only.
- * Context: under the pool's lock.
- */
-void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf, struct fbufs_buffer *buffer)
-{
-	lockdep_assert_held(&pool->lock);
-	access_alloc(&fbuf->access);
-	fbuf->gen = (fbuf->gen + 1) & HANDLE_GEN_MASK;
-	buffer->fbuf = pool_handle(pool, fbuf);
-	buffer->position = pool_position(pool, fbuf, 0);
-}
-
-/**
- * pool_lookup - the fbuf of a handle
- * @pool: where it should be
- * @handle: from anywhere
- *
- * Context: under the pool's lock.
- * Return: the fbuf, or NULL when the handle is of another pool, of no fbuf, or
- * of an earlier allocation.
- */
-struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
-{
-	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
-	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
-	struct fbufs_extent *extent = pool->recent;
-	struct fbuf *fbuf;
+	struct fbufs_extent *extent = xa_load(&pool->extents, id);
 
 	lockdep_assert_held(&pool->lock);
-	if (handle >> HANDLE_POOL_SHIFT != pool->id)
-		return NULL;
-	if (!extent || extent->id != id) {
-		extent = xa_load(&pool->extents, id);
-		if (!extent)
-			return NULL;
-		pool->recent = extent;
-	}
-	if (slot >= extent->nslots)
-		return NULL;
-	fbuf = &extent->fbufs[slot];
-	if (fbuf->access.state == FBUFS_STATE_EMPTY || pool_handle(pool, fbuf) != handle)
-		return NULL;
-	return fbuf;
+	if (extent)
+		pool->recent[id % RECENT_EXTENTS] = extent;
+	return extent;
 }
 
 /* The fbuf at a page of the pool, or NULL. Context: under the pool's lock. */
@@ -296,31 +245,6 @@ void pool_classes_destroy(struct xarray *classes)
 		kfree(class);
 	}
 	xa_destroy(classes);
-}
-
-/* Context: under the pool's lock. */
-void pool_push(struct fbuf *fbuf)
-{
-	struct fbufs_class *class = fbuf->home;
-
-	fbuf->next = class->head;
-	class->head = fbuf;
-	if (!class->count++)
-		list_add(&class->link, &class->pool->stocked);
-}
-
-/* Context: under the pool's lock. */
-struct fbuf *pool_pop(struct fbufs_class *class)
-{
-	struct fbuf *fbuf = class->head;
-
-	if (!fbuf)
-		return NULL;
-	class->head = fbuf->next;
-	fbuf->next = NULL;
-	if (!--class->count)
-		list_del_init(&class->link);
-	return fbuf;
 }
 
 /*
@@ -483,15 +407,15 @@ static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 
 	extent->nslots = nslots;
 	extent->first = U32_MAX;
 	INIT_LIST_HEAD(&extent->room);
-	for (i = 0; i < nslots; i++) {
-		extent->fbufs[i].slot = i;
-		extent->fbufs[i].gen = pool->gen;
-	}
-
 	err = xa_alloc_cyclic(&pool->extents, &extent->id, NULL, XA_LIMIT(0, MAX_EXTENT_ID),
 			      &pool->next_extent, GFP_KERNEL_ACCOUNT);
 	if (err < 0)
 		goto err_free;
+	for (i = 0; i < nslots; i++) {
+		extent->fbufs[i].slot = i;
+		extent->fbufs[i].handle = (u64)pool->id << HANDLE_POOL_SHIFT |
+					  READ_ONCE(pool->gen) | extent->id << HANDLE_SLOT_BITS | i;
+	}
 	/* Where an address leads to an extent, its id must be known. */
 	err = mtree_alloc_range(&pool->space, &first, extent, nslots * npages,
 				0, pool->span - 1, GFP_KERNEL);
@@ -534,10 +458,10 @@ static void extent_destroy(struct fbufs_extent *extent)
 	xa_erase(&pool->extents, extent->id);
 	/* Who found it before that looks at it under the lock. */
 	spin_lock(&pool->lock);
-	if (pool->recent == extent)
-		pool->recent = NULL;
+	if (pool->recent[extent->id % RECENT_EXTENTS] == extent)
+		pool->recent[extent->id % RECENT_EXTENTS] = NULL;
 	/* Its handles must not fit the next extent with its id. */
-	pool->gen = (pool->gen + HANDLE_GEN_MASK / 64) & HANDLE_GEN_MASK;
+	WRITE_ONCE(pool->gen, (pool->gen + HANDLE_GEN_MASK / 64) & HANDLE_GEN_MASK);
 	spin_unlock(&pool->lock);
 	stats_gauge(FBUFS_GAUGE_METADATA, -(s64)extent_bytes(extent->nslots));
 	kvfree(extent);
@@ -658,7 +582,7 @@ void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	lockdep_assert_held(&pool->lock);
 	pool->notice_promised--;
-	pool->notices[pool->notice_tail++ & pool->notice_mask] = pool_handle(pool, fbuf);
+	pool->notices[pool->notice_tail++ & pool->notice_mask] = fbuf->handle;
 }
 
 /* Copy up to @n notices, oldest first; pool_drop_notices() then removes them. */

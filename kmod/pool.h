@@ -45,6 +45,8 @@ struct fbufs_class {
 	struct list_head link;
 };
 
+#define RECENT_EXTENTS 256
+
 /**
  * struct fbufs_size - extents of one fbuf length
  * @room: those that have room
@@ -72,7 +74,7 @@ struct fbufs_size {
  *	owner's wait queue is woken when one does
  * @pages: pages of memory in use
  * @sent: fbufs that are SENT
- * @recent: the extent that was last looked up
+ * @recent: extents that were looked up last, by their ids modulo RECENT_EXTENTS
  * @leaving: fbufs that are LEAVING and wait to be evicted
  * @nleaving: fbufs that are LEAVING
  * @revoke_mutex: one at a time takes write access away, so that nobody relies on
@@ -86,7 +88,7 @@ struct fbufs_size {
  * @notice_promised: room that is kept for those that will come
  * @extents: by id
  * @next_extent: where to look for the next id
- * @gen: first generation of the next extent
+ * @gen: first handle of the next extent, but for its id
  * @space: extents by page
  * @sizes: struct fbufs_size by pages
  * @unbound: classes of fbufs without a channel, by pages
@@ -106,7 +108,7 @@ struct fbufs_pool {
 	bool starved;
 	u32 pages;
 	u32 sent;
-	struct fbufs_extent *recent;
+	struct fbufs_extent *recent[RECENT_EXTENTS];
 	struct fbuf *leaving;
 	u32 nleaving;
 	struct list_head stocked;
@@ -121,7 +123,7 @@ struct fbufs_pool {
 
 	struct xarray extents;
 	u32 next_extent;
-	u32 gen;
+	u64 gen;
 	struct maple_tree space;
 	struct xarray sizes;
 	struct xarray unbound;
@@ -150,19 +152,96 @@ static inline u64 pool_position(const struct fbufs_pool *pool,
 	return pool_offset(pool) + ((u64)fbuf_first(fbuf) << PAGE_SHIFT) + offset;
 }
 
-u64 pool_handle(const struct fbufs_pool *pool, const struct fbuf *fbuf);
-struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle);
+/* Handles: pool, allocation, extent, slot. */
+#define HANDLE_SLOT_BITS 6
+#define HANDLE_EXTENT_BITS 18
+#define HANDLE_GEN_BITS 24
+#define HANDLE_GEN_SHIFT (HANDLE_SLOT_BITS + HANDLE_EXTENT_BITS)
+#define HANDLE_POOL_SHIFT (HANDLE_GEN_SHIFT + HANDLE_GEN_BITS)
+#define HANDLE_GEN_MASK GENMASK_ULL(HANDLE_POOL_SHIFT - 1, HANDLE_GEN_SHIFT)
+#define MAX_POOL_ID (BIT(64 - HANDLE_POOL_SHIFT) - 1)
+#define MAX_EXTENT_ID (BIT(HANDLE_EXTENT_BITS) - 1)
+
+struct fbufs_extent *pool_extent(struct fbufs_pool *pool, u32 id);
+
+/**
+ * pool_lookup - the fbuf of a handle
+ * @pool: where it should be
+ * @handle: from anywhere
+ *
+ * Context: under the pool's lock.
+ * Return: the fbuf, or NULL when the handle is of another pool, of no fbuf, or
+ * of an earlier allocation.
+ */
+static inline struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
+{
+	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
+	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
+	struct fbufs_extent *extent = pool->recent[id % RECENT_EXTENTS];
+	struct fbuf *fbuf;
+
+	lockdep_assert_held(&pool->lock);
+	if (!extent || extent->id != id) {
+		extent = pool_extent(pool, id);
+		if (!extent)
+			return NULL;
+	}
+	if (slot >= extent->nslots)
+		return NULL;
+	fbuf = &extent->fbufs[slot];
+	return fbuf->handle == handle && fbuf->access.state != FBUFS_STATE_EMPTY ? fbuf : NULL;
+}
+
+/*
+ * An fbuf becomes the originator's, under a new handle. From here on its process
+ * can send or free it, so that the caller knows it by its handle only.
+ * Context: under the pool's lock.
+ */
+static inline void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf,
+				 struct fbufs_buffer *buffer)
+{
+	u64 gen = fbuf->handle + BIT_ULL(HANDLE_GEN_SHIFT);
+
+	lockdep_assert_held(&pool->lock);
+	access_alloc(&fbuf->access);
+	fbuf->handle = (fbuf->handle & ~HANDLE_GEN_MASK) | (gen & HANDLE_GEN_MASK);
+	buffer->fbuf = fbuf->handle;
+	buffer->position = pool_position(pool, fbuf, 0);
+}
+
+/* Context: under the pool's lock. */
+static inline void pool_push(struct fbuf *fbuf)
+{
+	struct fbufs_class *class = fbuf->home;
+
+	fbuf->next = class->head;
+	class->head = fbuf;
+	if (!class->count++)
+		list_add(&class->link, &class->pool->stocked);
+}
+
+/* Context: under the pool's lock. */
+static inline struct fbuf *pool_pop(struct fbufs_class *class)
+{
+	struct fbuf *fbuf = class->head;
+
+	if (!fbuf)
+		return NULL;
+	class->head = fbuf->next;
+	fbuf->next = NULL;
+	if (!--class->count)
+		list_del_init(&class->link);
+	return fbuf;
+}
+
 struct fbuf *pool_find(struct fbufs_pool *pool, u32 page);
 
 struct fbufs_class *pool_class(struct fbufs_pool *pool, struct xarray *classes,
 			       struct fbufs_channel *channel, u32 npages);
 void pool_classes_destroy(struct xarray *classes);
 
-void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf, struct fbufs_buffer *buffer);
 u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped);
 struct fbuf *pool_take_to_zero(struct fbufs_class *class);
-void pool_push(struct fbuf *fbuf);
-struct fbuf *pool_pop(struct fbufs_class *class);
 struct fbuf *pool_victim(struct fbufs_pool *pool);
 void pool_leave(struct fbufs_pool *pool, struct fbuf *fbuf);
 void pool_gone(struct fbufs_pool *pool, struct fbuf *fbuf);

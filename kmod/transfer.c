@@ -231,7 +231,7 @@ static bool class_is_closed(const struct fbufs_class *class)
 }
 
 /* A FREE fbuf goes on its list, or leaves. Context: under the pool's lock. */
-static void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
+static inline void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	fbuf->next = NULL;
 	if (pool->orphan || class_is_closed(fbuf->home))
@@ -279,7 +279,7 @@ int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n)
  */
 
 /* The last slice of an fbuf is gone. Context: under the pool's lock. */
-static void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
+static inline void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	if (access_home(&fbuf->access))
 		pool_notice(pool, fbuf);
@@ -291,7 +291,7 @@ static void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
  * A slice is given up. Context: under the pool's lock. An fbuf that is still
  * SENDING goes back to its originator.
  */
-static void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
+static inline void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	if (--fbuf->refs)
 		return;
@@ -305,23 +305,26 @@ static void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 		pool_leave(pool, fbuf);
 }
 
-static void segments_put(struct fbufs_aggregate *aggregate)
-{
-	u32 i = 0;
+/* Under a pool's lock so many slices at most, for the sake of others. */
+#define RUN 256
 
-	while (i < aggregate->nsegments) {
-		struct fbufs_pool *pool = fbuf_pool(aggregate->segments[i].fbuf);
-		u32 notices, sent;
+static void segments_put(struct fbufs_aggregate **aggregates, u32 count)
+{
+	struct segment_walk walk;
+	bool more = walk_begin(&walk, aggregates, count);
+
+	while (more) {
+		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
+		u32 notices, sent, n = 0;
 		bool reap, last;
 
 		spin_lock(&pool->lock);
 		notices = pool->notice_tail;
 		sent = pool->sent;
 		do {
-			segment_put(pool, aggregate->segments[i].fbuf);
-			i++;
-		} while (i < aggregate->nsegments &&
-			 fbuf_pool(aggregate->segments[i].fbuf) == pool);
+			segment_put(pool, walk.segment->fbuf);
+			more = walk_next(&walk);
+		} while (more && fbuf_pool(walk.segment->fbuf) == pool && ++n < RUN);
 		reap = pool->leaving;
 		last = sent && !pool->sent;
 		/* Without the reference of what was sent, the pool could go at once. */
@@ -337,39 +340,59 @@ static void segments_put(struct fbufs_aggregate *aggregate)
 	}
 }
 
-/* The message is nobody's: keep it for its channel, or free it. */
-static void aggregate_retire(struct fbufs_aggregate *aggregate)
+static void aggregates_free(struct fbufs_aggregate *list)
 {
-	struct fbufs_channel *channel = aggregate->channel;
-	bool keep = false;
+	struct fbufs_aggregate *next;
 
-	if (aggregate->nsegments <= MESSAGE_INLINE) {
+	for (; list; list = next) {
+		next = list->next;
+		aggregate_free(list);
+	}
+}
+
+/* The messages are nobody's: keep them for their channels, or free them. */
+static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
+{
+	struct fbufs_aggregate *surplus = NULL;
+	u32 i = 0, n;
+
+	while (i < count) {
+		struct fbufs_channel *channel = aggregates[i]->channel;
+
 		spin_lock(&channel->lock);
-		keep = channel->nspare < SPARE_MESSAGES && !channel->closed;
-		if (keep) {
-			aggregate->next = channel->spare;
-			channel->spare = aggregate;
-			channel->nspare++;
+		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
+			struct fbufs_aggregate *aggregate = aggregates[i];
+			bool keep = aggregate->nsegments <= MESSAGE_INLINE &&
+				    channel->nspare < SPARE_MESSAGES && !channel->closed;
+			struct fbufs_aggregate **list = keep ? &channel->spare : &surplus;
+
+			aggregate->next = *list;
+			*list = aggregate;
+			channel->nspare += keep;
 		}
 		spin_unlock(&channel->lock);
+		channel_put_many(channel, n);
 	}
-	if (!keep)
-		aggregate_free(aggregate);
-	channel_put(channel);
+	aggregates_free(surplus);
 }
 
 /**
- * transfer_drop - give up a reference to a message
- * @aggregate: the message; with the last reference its fbufs go home
+ * transfer_drop - give up references to messages
+ * @aggregates: the messages; with the last reference to one its fbufs go home.
+ *	What is in the array afterwards is of no use
+ * @n: how many
  *
  * Context: May sleep.
  */
-void transfer_drop(struct fbufs_aggregate *aggregate)
+void transfer_drop(struct fbufs_aggregate **aggregates, u32 n)
 {
-	if (!refcount_dec_and_test(&aggregate->refs))
-		return;
-	segments_put(aggregate);
-	aggregate_retire(aggregate);
+	u32 i, last = 0;
+
+	for (i = 0; i < n; i++)
+		if (refcount_dec_and_test(&aggregates[i]->refs))
+			aggregates[last++] = aggregates[i];
+	segments_put(aggregates, last);
+	aggregates_retire(aggregates, last);
 }
 
 /**
@@ -384,17 +407,13 @@ void transfer_drop(struct fbufs_aggregate *aggregate)
 int transfer_release(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
 	struct fbufs_aggregate *aggregates[TRANSFER_BATCH] __uninitialized;
-	bool hide = false;
-	u32 done, i;
+	u32 done, flags;
 
-	done = domain_take_holds(domain, handles, aggregates, n);
-	for (i = 0; i < done; i++)
-		hide |= aggregates[i]->flags & MESSAGE_UNMAP;
+	done = domain_take_holds(domain, handles, aggregates, n, &flags);
 	/* Not held any more: a receiver that closes its end from here on empties the window. */
-	if (done && (hide || READ_ONCE(domain->detached)))
+	if (done && (flags & MESSAGE_UNMAP || READ_ONCE(domain->detached)))
 		map_hide(domain, aggregates, done);
-	for (i = 0; i < done; i++)
-		transfer_drop(aggregates[i]);
+	transfer_drop(aggregates, done);
 	stats_count(&domain->counters, FBUFS_COUNT_RELEASES, done);
 	return done ? done : -ENOENT;
 }
@@ -434,34 +453,54 @@ static int fbuf_take(struct fbufs_channel *channel, const struct fbufs_aggregate
 	return 0;
 }
 
-static int add_own(struct fbufs_domain *domain, struct fbufs_channel *channel,
-		   struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
+static void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
+			     const struct fbufs_slice *slice)
 {
-	struct fbufs_pool *pool = domain->pool;
+	struct fbufs_segment *segment = &aggregate->segments[aggregate->nsegments++];
+
+	segment->fbuf = fbuf;
+	segment->offset = slice->offset;
+	segment->length = slice->length;
+	aggregate->length += slice->length;
+}
+
+/**
+ * transfer_add - add a slice of an own fbuf to a message that is being made
+ * @pool: the caller's; also the channel's
+ * @channel: it is to go over
+ * @aggregate: the message, with room
+ * @slice: from the user
+ *
+ * Context: under the pool's lock, which it may give up and take again.
+ * Return: 0, or an error of FBUFS_SEND with nothing changed.
+ */
+int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
+		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
+	__must_hold(&pool->lock)
+{
 	struct fbuf *fbuf;
 	int err;
 
-	if (!pool || channel->pool != pool)
-		return -ENOENT;
+	if (!slice->length)
+		return -EINVAL;
 again:
-	spin_lock(&pool->lock);
 	fbuf = pool_lookup(pool, slice->fbuf);
 	if (fbuf && !fbuf->home->channel &&
 	    !xa_load(&channel->classes, fbuf_npages(fbuf))) {
 		u32 npages = fbuf_npages(fbuf);
+		struct fbufs_class *class;
 
 		/* transfer_commit() will need it and must not fail. */
 		spin_unlock(&pool->lock);
-		if (!channel_class(channel, pool, npages))
+		class = channel_class(channel, pool, npages);
+		spin_lock(&pool->lock);
+		if (!class)
 			return -ENOMEM;
 		goto again;
 	}
 	err = fbuf ? fbuf_take(channel, aggregate, fbuf, slice) : -ENOENT;
-	spin_unlock(&pool->lock);
 	if (!err)
-		aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
-			.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
-		};
+		aggregate_append(aggregate, fbuf, slice);
 	return err;
 }
 
@@ -474,21 +513,32 @@ static struct fbuf *held_fbuf(const struct fbufs_aggregate *held, const struct f
 		struct fbuf *fbuf = held->segments[i].fbuf;
 
 		/* Its handle cannot change while it is SENT. */
-		if (pool_handle(fbuf_pool(fbuf), fbuf) == slice->fbuf &&
+		if (fbuf->handle == slice->fbuf &&
 		    aggregate_contains(held, fbuf, slice->offset, slice->length))
 			return fbuf;
 	}
 	return NULL;
 }
 
-static int add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate,
-		    const struct fbufs_slice *slice)
+/**
+ * transfer_add_held - add a slice of a held message to one that is being made
+ * @domain: the caller's
+ * @aggregate: the message, with room
+ * @slice: from the user
+ *
+ * Return: 0, or an error of FBUFS_SEND with nothing changed. May sleep.
+ */
+int transfer_add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate,
+		      const struct fbufs_slice *slice)
 {
-	struct fbufs_aggregate *held = domain_get_hold(domain, slice->hold);
+	struct fbufs_aggregate *held;
 	struct fbufs_pool *pool;
 	struct fbuf *fbuf;
 	int err = -EACCES;
 
+	if (!slice->length)
+		return -EINVAL;
+	held = domain_get_hold(domain, slice->hold);
 	if (!held)
 		return -ENOENT;
 	fbuf = held_fbuf(held, slice);
@@ -500,40 +550,15 @@ static int add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggrega
 		spin_unlock(&pool->lock);
 	}
 	if (!err)
-		aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
-			.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
-		};
-	transfer_drop(held);
-	return err;
-}
-
-/**
- * transfer_add - add a slice to a message that is being made
- * @domain: the caller's
- * @channel: it is to go over
- * @aggregate: the message, with room
- * @slice: from the user
- *
- * Return: 0, or an error of FBUFS_SEND with nothing changed. May sleep.
- */
-int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,
-		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice)
-{
-	int err;
-
-	if (!slice->length)
-		return -EINVAL;
-	err = slice->hold ? add_held(domain, aggregate, slice) :
-			    add_own(domain, channel, aggregate, slice);
-	if (!err)
-		aggregate->length += slice->length;
+		aggregate_append(aggregate, fbuf, slice);
+	transfer_drop(&held, 1);
 	return err;
 }
 
 /* Take back a message that was not committed, and free it. */
 void transfer_undo(struct fbufs_aggregate *aggregate)
 {
-	segments_put(aggregate);
+	segments_put(&aggregate, 1);
 	aggregate_free(aggregate);
 }
 
@@ -550,19 +575,23 @@ void transfer_undo(struct fbufs_aggregate *aggregate)
  */
 void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n)
 {
-	u32 i, j, locks = 0;
-	bool revoke = false;
+	struct segment_walk walk;
+	bool more = walk_begin(&walk, aggregates, n), revoke = false;
+	u32 locks = 0, held;
 
-	for (i = 0; i < n; i++) {
-		for (j = 0; j < aggregates[i]->nsegments; j++) {
-			struct fbuf *fbuf = aggregates[i]->segments[j].fbuf;
-			struct fbufs_pool *pool = fbuf_pool(fbuf);
+	while (more) {
+		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
 
-			spin_lock(&pool->lock);
-			locks += !(fbuf->access.flags & ACCESS_LOCKED);
-			revoke |= access_lock(&fbuf->access);
-			spin_unlock(&pool->lock);
-		}
+		spin_lock(&pool->lock);
+		held = 0;
+		do {
+			struct fbufs_access *access = &walk.segment->fbuf->access;
+
+			locks += !(access->flags & ACCESS_LOCKED);
+			revoke |= access_lock(access);
+			more = walk_next(&walk);
+		} while (more && fbuf_pool(walk.segment->fbuf) == pool && ++held < RUN);
+		spin_unlock(&pool->lock);
 	}
 	stats_count(&domain->counters, FBUFS_COUNT_LOCKS, locks);
 	if (revoke)
@@ -597,32 +626,31 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 		     struct fbufs_aggregate **aggregates, u32 n)
 {
 	struct fbufs_pool *own = domain->pool;
-	u32 i, j, promised = 0, noticed = 0;
+	struct segment_walk walk;
+	bool more = walk_begin(&walk, aggregates, n);
+	u32 held, promised = 0, noticed = 0;
 
-	for (i = 0; i < n; i++) {
-		struct fbufs_aggregate *aggregate = aggregates[i];
-		bool notice = aggregate->flags & MESSAGE_NOTICE;
+	/* The messages point to it already. */
+	channel_get_many(channel, n);
+	while (more) {
+		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
 
-		if (notice)
-			promised += aggregate->nsegments;
+		spin_lock(&pool->lock);
+		held = 0;
+		do {
+			struct fbufs_aggregate *aggregate = walk_aggregate(&walk);
+			struct fbuf *fbuf = walk.segment->fbuf;
 
-		aggregate->channel = channel_get(channel);
-		if (channel->flags & FBUFS_CHANNEL_UNCACHED)
-			aggregate->flags |= MESSAGE_UNMAP;
-		for (j = 0; j < aggregate->nsegments; j++) {
-			struct fbuf *fbuf = aggregate->segments[j].fbuf;
-			struct fbufs_pool *pool = fbuf_pool(fbuf);
-
-			spin_lock(&pool->lock);
 			fbuf_hand_over(pool, channel, fbuf);
 			if (fbuf->home->channel != channel)
 				aggregate->flags |= MESSAGE_UNMAP;
-			if (notice && pool == own && !(fbuf->access.flags & ACCESS_NOTICE)) {
-				fbuf->access.flags |= ACCESS_NOTICE;
-				noticed++;
+			if (aggregate->flags & MESSAGE_NOTICE) {
+				promised++;
+				noticed += pool == own && access_want_notice(&fbuf->access);
 			}
-			spin_unlock(&pool->lock);
-		}
+			more = walk_next(&walk);
+		} while (more && fbuf_pool(walk.segment->fbuf) == pool && ++held < RUN);
+		spin_unlock(&pool->lock);
 	}
 	if (promised != noticed)
 		pool_unpromise_notices(own, promised - noticed);
@@ -640,7 +668,7 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
 	struct fbufs_aggregate *held[TRANSFER_BATCH] __uninitialized;
-	u32 done, i;
+	u32 done;
 
 	for (done = 0; done < n; done++) {
 		held[done] = domain_get_hold(domain, handles[done]);
@@ -648,8 +676,7 @@ int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n)
 			break;
 	}
 	transfer_secure(domain, held, done);
-	for (i = 0; i < done; i++)
-		transfer_drop(held[i]);
+	transfer_drop(held, done);
 	return done ? done : -ENOENT;
 }
 
@@ -731,7 +758,7 @@ void transfer_end_domain(struct fbufs_domain *domain)
 	/* Before the pool forgets its owner: a lock that finds none relies on this. */
 	map_hide_all(domain);
 	while ((aggregate = domain_take_any_hold(domain)))
-		transfer_drop(aggregate);
+		transfer_drop(&aggregate, 1);
 	if (domain->pool)
 		pool_abandon(domain->pool);
 	wake_up_all(&domain->wait);

@@ -28,13 +28,15 @@ int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 		   struct fbufs_buffer *buffers, u32 n);
 int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n);
 
-int transfer_add(struct fbufs_domain *domain, struct fbufs_channel *channel,
+int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice);
+int transfer_add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggregate,
+		      const struct fbufs_slice *slice);
 void transfer_undo(struct fbufs_aggregate *aggregate);
 void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n);
 void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 		     struct fbufs_aggregate **aggregates, u32 n);
-void transfer_drop(struct fbufs_aggregate *aggregate);
+void transfer_drop(struct fbufs_aggregate **aggregates, u32 n);
 
 int transfer_release(struct fbufs_domain *domain, const u64 *handles, u32 n);
 int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n);

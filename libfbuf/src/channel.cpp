@@ -89,6 +89,21 @@ result<buffer> sender::allocate(std::size_t bytes)
 	return cache_->take(bytes, burst(bytes));
 }
 
+result<std::size_t> sender::allocate(std::size_t bytes, std::span<packet> out)
+{
+	std::size_t count = cache_->take_ready(bytes, out);
+	for (; count < out.size(); count++) {
+		auto one = cache_->take(bytes, out.size() - count, count == 0);
+		if (!one && count == 0)
+			return std::unexpected(one.error());
+		if (!one)
+			break;
+		out[count].own = std::move(*one);
+		out[count].length = bytes;
+	}
+	return count;
+}
+
 result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie)
 {
 	if (!own || length == 0 || length > own.size())
@@ -118,6 +133,28 @@ result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie
 	return sent{.messages = 1, .bytes = length};
 }
 
+// Send what is in the scratch area. Returns how many messages.
+result<std::size_t> sender::transmit(std::size_t refill_bytes)
+{
+	scratch& use = *scratch_;
+	// As many as go: the next vector is likely to be as long.
+	use.fresh.resize(refill_bytes ? cache_->wanted(std::min(use.messages.size(), burst_most)) : 0);
+	auto args = sys::sized<fbufs_send>();
+	args.messages = sys::pointer(use.messages.data());
+	args.slices = sys::pointer(use.slices.data());
+	args.count = static_cast<std::uint32_t>(use.messages.size());
+	args.nslices = static_cast<std::uint32_t>(use.slices.size());
+	args.refill = sys::pointer(use.fresh.data());
+	args.refill_bytes = refill_bytes;
+	args.refill_count = static_cast<std::uint32_t>(use.fresh.size());
+	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
+	if (done < 0)
+		return sys::failure(static_cast<int>(-done));
+	if (args.out_refilled)
+		cache_->refill(std::span(use.fresh).first(args.out_refilled), refill_bytes);
+	return static_cast<std::size_t>(done);
+}
+
 result<sent> sender::send(std::span<aggregate> messages)
 {
 	scratch& use = *scratch_;
@@ -133,26 +170,37 @@ result<sent> sender::send(std::span<aggregate> messages)
 		for (const auto& part : parts)
 			use.slices.push_back({part.fbuf, part.hold, 0, part.offset, part.length});
 	}
-	const std::size_t bytes = cache_->bytes();
-	use.fresh.resize(bytes ? cache_->wanted(std::min(messages.size(), burst(bytes))) : 0);
-
-	auto args = sys::sized<fbufs_send>();
-	args.messages = sys::pointer(use.messages.data());
-	args.slices = sys::pointer(use.slices.data());
-	args.count = static_cast<std::uint32_t>(use.messages.size());
-	args.nslices = static_cast<std::uint32_t>(use.slices.size());
-	args.refill = sys::pointer(use.fresh.data());
-	args.refill_bytes = bytes;
-	args.refill_count = static_cast<std::uint32_t>(use.fresh.size());
-	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
-	if (done < 0)
-		return sys::failure(static_cast<int>(-done));
-	if (args.out_refilled)
-		cache_->refill(std::span(use.fresh).first(args.out_refilled), bytes);
-	sent what{.messages = static_cast<std::size_t>(done)};
-	for (aggregate& each : messages.first(what.messages)) {
+	const auto done = transmit(cache_->bytes());
+	if (!done)
+		return std::unexpected(done.error());
+	sent what{.messages = *done};
+	for (aggregate& each : messages.first(*done)) {
 		what.bytes += each.length();
 		each.sent();
+	}
+	return what;
+}
+
+result<sent> sender::send(std::span<packet> messages)
+{
+	scratch& use = *scratch_;
+	use.messages.resize(messages.size());
+	use.slices.resize(messages.size());
+	for (std::size_t i = 0; i < messages.size(); i++) {
+		const packet& from = messages[i];
+		if (!from.own || from.length == 0 || from.length > from.own.size())
+			return sys::failure(ERANGE);
+		use.messages[i] = {.message = 0, .cookie = from.cookie, .length = 0, .slices = 1, .flags = 0};
+		use.slices[i] = {.fbuf = from.own.handle_, .hold = 0, .position = 0, .offset = 0,
+				 .length = static_cast<std::uint32_t>(from.length)};
+	}
+	const auto done = transmit(cache_->bytes());
+	if (!done)
+		return std::unexpected(done.error());
+	sent what{.messages = *done};
+	for (packet& each : messages.first(*done)) {
+		what.bytes += each.length;
+		each.own.cache_ = nullptr;
 	}
 	return what;
 }
@@ -207,6 +255,16 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	if (use.slices.size() < out.size())
 		use.slices.resize(out.size());
 	domain_->take_releases(use.releases);
+	std::size_t releases = use.releases.size();
+	use.releases.resize(releases + out.size());
+	for (message& each : out) {
+		if (each.domain_ != domain_) {
+			each.release();
+			continue;
+		}
+		use.releases[releases++] = each.handle_;
+		each.forget();
+	}
 
 	auto args = sys::sized<fbufs_receive>();
 	args.messages = sys::pointer(use.messages.data());
@@ -214,7 +272,7 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	args.count = static_cast<std::uint32_t>(out.size());
 	args.nslices = static_cast<std::uint32_t>(use.slices.size());
 	args.release = sys::pointer(use.releases.data());
-	args.nrelease = static_cast<std::uint32_t>(use.releases.size());
+	args.nrelease = static_cast<std::uint32_t>(releases);
 	long done = sys::call(end_.fd(), FBUFS_RECEIVE, &args);
 	if (done == -EMSGSIZE) {
 		// Its releases are done with, and the message is still queued.
@@ -224,8 +282,11 @@ result<std::size_t> receiver::receive(std::span<message> out)
 		args.nrelease = 0;
 		done = sys::call(end_.fd(), FBUFS_RECEIVE, &args);
 	}
-	if (done < 0)
+	if (done < 0) {
+		for (std::size_t i = args.out_released; i < args.nrelease; i++)
+			domain_->release_later(use.releases[i]);
 		return sys::failure(static_cast<int>(-done));
+	}
 	if (done == 0)
 		return std::unexpected(make_error_code(errc::end_of_stream));
 
@@ -233,7 +294,6 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	for (std::size_t i = 0; i < static_cast<std::size_t>(done); i++) {
 		const fbufs_message& from = use.messages[i];
 		message& to = out[i];
-		to.release();
 		to.domain_ = domain_;
 		to.handle_ = from.message;
 		to.cookie_ = from.cookie;

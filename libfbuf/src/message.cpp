@@ -27,9 +27,7 @@ void message::release() noexcept
 	if (!domain_)
 		return;
 	domain_->release_later(handle_);
-	domain_ = nullptr;
-	count_ = 0;
-	more_.reset();
+	forget();
 }
 
 void aggregate::add(const part& next)

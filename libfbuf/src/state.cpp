@@ -23,11 +23,6 @@ std::size_t page_round(std::size_t bytes)
 
 // --- fbufs at hand ---------------------------------------------------------------
 
-buffer buffer_cache::make(const fbufs_buffer& from) const noexcept
-{
-	return buffer(const_cast<buffer_cache*>(this), from.fbuf, domain_->own(from.position), bytes_);
-}
-
 void buffer_cache::drop_all(std::vector<fbufs_buffer>& which) noexcept
 {
 	for (const auto& each : which) {
@@ -37,7 +32,7 @@ void buffer_cache::drop_all(std::vector<fbufs_buffer>& which) noexcept
 	which.clear();
 }
 
-result<buffer> buffer_cache::take(std::size_t bytes, std::size_t burst)
+result<buffer> buffer_cache::take(std::size_t bytes, std::size_t burst, bool wait)
 {
 	std::vector<fbufs_buffer> unfit;
 	const std::size_t rounded = page_round(std::max<std::size_t>(bytes, 1));
@@ -60,13 +55,28 @@ result<buffer> buffer_cache::take(std::size_t bytes, std::size_t burst)
 	if (bytes == 0)
 		return sys::failure(EINVAL);
 	std::vector<fbufs_buffer> fresh(burst);
-	const long count = sys::alloc(fd, bytes, fresh);
+	const long count = sys::alloc(fd, bytes, fresh, wait ? 0 : FBUFS_DONTWAIT);
 	if (count < 0)
 		return sys::failure(static_cast<int>(-count));
 	fresh.resize(static_cast<std::size_t>(count));
 	const fbufs_buffer first = fresh.front();
 	refill(std::span(fresh).subspan(1), rounded);
 	return buffer(this, first.fbuf, domain_->own(first.position), rounded);
+}
+
+std::size_t buffer_cache::take_ready(std::size_t bytes, std::span<packet> out) noexcept
+{
+	const std::lock_guard guard(lock_);
+	if (page_round(bytes) != bytes_)
+		return 0;
+	const std::size_t count = std::min(out.size(), ready_.size());
+	const fbufs_buffer* from = ready_.data() + ready_.size();
+	for (packet& each : out.first(count)) {
+		each.own = make(*--from);
+		each.length = bytes;
+	}
+	ready_.resize(ready_.size() - count);
+	return count;
 }
 
 std::size_t buffer_cache::wanted(std::size_t target) noexcept
@@ -138,12 +148,10 @@ result<void> domain_state::make_pool(std::uint64_t bytes)
 	return {};
 }
 
-result<const std::byte*> domain_state::locate(std::uint64_t position)
+result<const std::byte*> domain_state::locate_any(std::uint64_t position)
 {
 	const auto id = static_cast<std::uint32_t>(position >> FBUFS_POOL_SHIFT);
 	const std::uint64_t offset = position - FBUFS_POOL_OFFSET(id);
-	if (const window* last = recent_.load(std::memory_order_acquire); last && last->pool == id)
-		return last->base + offset;
 	if (id == pool_)
 		return own_base_ + offset;
 

@@ -6,7 +6,7 @@
 
 #include "sys.hpp"
 
-#include <fbuf/buffer.hpp>
+#include <fbuf/channel.hpp>
 
 #include <atomic>
 #include <map>
@@ -42,7 +42,9 @@ public:
 	buffer_cache(domain_state* domain, int fd) : domain_(domain), fd_(fd) {}
 
 	// One at hand of this many bytes, or an allocation of up to `burst`.
-	result<buffer> take(std::size_t bytes, std::size_t burst);
+	result<buffer> take(std::size_t bytes, std::size_t burst, bool wait = true);
+	// Those at hand of this many bytes, up to `out.size()`. Returns how many.
+	std::size_t take_ready(std::size_t bytes, std::span<packet> out) noexcept;
 	// Whether a send should ask for more, and how many: fills room of that many.
 	std::size_t wanted(std::size_t target) noexcept;
 	void refill(std::span<const fbufs_buffer> fresh, std::size_t bytes);
@@ -63,6 +65,12 @@ private:
 };
 
 class domain_state {
+	struct window {
+		std::uint32_t pool;
+		std::uint64_t span;
+		std::byte* base;
+	};
+
 public:
 	explicit domain_state(int fd) : fd_(fd) {}
 	domain_state(const domain_state&) = delete;
@@ -80,7 +88,13 @@ public:
 		return own_base_ + (position - FBUFS_POOL_OFFSET(pool_));
 	}
 	// Where a position in any pool that this domain may see is mapped; maps it if need be.
-	result<const std::byte*> locate(std::uint64_t position);
+	result<const std::byte*> locate(std::uint64_t position)
+	{
+		const window* last = recent_.load(std::memory_order_acquire);
+		if (last && last->pool == position >> FBUFS_POOL_SHIFT) [[likely]]
+			return last->base + (position - FBUFS_POOL_OFFSET(last->pool));
+		return locate_any(position);
+	}
 
 	buffer_cache* make_cache(int fd);
 	buffer_cache* loose_cache() noexcept { return &loose_; }
@@ -91,16 +105,13 @@ public:
 	result<void> flush();
 
 private:
+	result<const std::byte*> locate_any(std::uint64_t position);
+
 	int fd_;
 	std::uint32_t pool_ = 0;
 	std::uint64_t pool_span_ = 0;
 	std::byte* own_base_ = nullptr;
 
-	struct window {
-		std::uint32_t pool;
-		std::uint64_t span;
-		std::byte* base;
-	};
 	std::mutex windows_mutex_;
 	std::map<std::uint32_t, std::unique_ptr<window>> windows_;
 	std::atomic<window*> recent_ = nullptr;
@@ -112,5 +123,10 @@ private:
 	spinlock releases_lock_;
 	std::vector<std::uint64_t> releases_;
 };
+
+inline buffer buffer_cache::make(const fbufs_buffer& from) const noexcept
+{
+	return buffer(const_cast<buffer_cache*>(this), from.fbuf, domain_->own(from.position), bytes_);
+}
 
 } // namespace fbuf::detail

@@ -15,9 +15,10 @@ long call(int fd, unsigned long request, void* args) noexcept
 	return done < 0 ? -errno : done;
 }
 
-long alloc(int fd, std::size_t bytes, std::span<fbufs_buffer> out) noexcept
+long alloc(int fd, std::size_t bytes, std::span<fbufs_buffer> out, std::uint32_t flags) noexcept
 {
 	auto args = sized<fbufs_alloc>();
+	args.flags = flags;
 	args.bytes = bytes;
 	args.buffers = pointer(out.data());
 	args.count = static_cast<std::uint32_t>(out.size());

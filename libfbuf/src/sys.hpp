@@ -42,7 +42,7 @@ std::uint64_t pointer(T* address) noexcept
 	return reinterpret_cast<std::uintptr_t>(address);
 }
 
-long alloc(int fd, std::size_t bytes, std::span<fbufs_buffer> out) noexcept;
+long alloc(int fd, std::size_t bytes, std::span<fbufs_buffer> out, std::uint32_t flags = 0) noexcept;
 long handles(int fd, unsigned long request, std::span<const std::uint64_t> which) noexcept;
 std::byte* map(int fd, std::uint32_t pool, std::uint64_t span, bool writable) noexcept;
 void unmap(std::byte* base, std::uint64_t span) noexcept;

@@ -279,6 +279,50 @@ TEST(LibRule12Vectors, OneCallOneFlush)
 		EXPECT_TRUE(holds(got[static_cast<std::size_t>(i)].data(), i));
 }
 
+TEST(LibRule12Vectors, PacketsAreAllocatedSentAndReceivedTogether)
+{
+	Pair pair;
+	std::vector<fbuf::packet> packets(32);
+	std::vector<fbuf::message> got(32);
+	for (int round = 0; round < 3; round++) {
+		const auto allocated = *pair.originator.count();
+		ASSERT_EQ(*pair.sender.allocate(4096, packets), 32u);
+		EXPECT_LE(pair.originator.count()->calls - allocated.calls, 2u) << "one for them, one to count";
+		for (std::size_t i = 0; i < packets.size(); i++) {
+			ASSERT_TRUE(packets[i].own);
+			EXPECT_EQ(packets[i].length, 4096u);
+			fill(packets[i].own.data(), static_cast<int>(i) + round);
+			packets[i].cookie = i;
+		}
+		const auto sent = pair.sender.send(packets);
+		ASSERT_TRUE(sent);
+		EXPECT_EQ(sent->messages, 32u);
+		EXPECT_EQ(sent->bytes, 32u * 4096);
+		for (const fbuf::packet& each : packets)
+			EXPECT_FALSE(each.own);
+		// What it holds from the round before is released by the same call.
+		ASSERT_EQ(*pair.receiver.receive(got), 32u);
+		for (std::size_t i = 0; i < got.size(); i++) {
+			EXPECT_EQ(got[i].cookie(), i);
+			EXPECT_TRUE(holds(got[i].data(), static_cast<int>(i) + round));
+		}
+		EXPECT_EQ(pair.other.count()->releases, 32u * static_cast<unsigned>(round));
+	}
+}
+
+TEST(LibRule12Vectors, APacketThatCannotGoLeavesAllOfThem)
+{
+	Pair pair;
+	std::vector<fbuf::packet> packets(3);
+	ASSERT_EQ(*pair.sender.allocate(4096, packets), 3u);
+	packets[2].length = 5000;
+	EXPECT_EQ(pair.sender.send(packets).error(), std::errc::result_out_of_range);
+	for (const fbuf::packet& each : packets)
+		EXPECT_TRUE(each.own);
+	packets[2].length = 1;
+	EXPECT_EQ(pair.sender.send(packets)->messages, 3u);
+}
+
 TEST(LibRule13Bounded, SenderWaitsForRoomAndEveryReceiverGetsAll)
 {
 	Pair pair({.depth = 4});

@@ -43,6 +43,27 @@ struct Pair {
 };
 
 //
+// What the module keeps for itself
+//
+
+TEST(Metadata, IsAtMost64BytesAPageInUseAndNoneForTheRest)
+{
+	const Fd watcher = open_domain();
+	const std::uint64_t before = gauges(watcher)[FBUFS_GAUGE_METADATA];
+	const Originator from(std::uint64_t{64} << 30);
+	ASSERT_NE(from.window.base(), nullptr);
+	EXPECT_EQ(gauges(watcher)[FBUFS_GAUGE_METADATA], before) << "of 64 GiB nothing is used";
+	for (const std::uint64_t pages : {1, 3, 64}) {
+		std::vector<fbufs_buffer> buffers(4096 / pages);
+		const std::uint64_t start = gauges(watcher)[FBUFS_GAUGE_METADATA];
+		ASSERT_EQ(alloc(from.domain, pages * page, buffers), static_cast<long>(buffers.size()));
+		const std::uint64_t grown = gauges(watcher)[FBUFS_GAUGE_METADATA] - start;
+		EXPECT_GT(grown, 0u);
+		EXPECT_LE(grown, 64 * pages * buffers.size()) << pages << " pages each";
+	}
+}
+
+//
 // The pool
 //
 

@@ -20,7 +20,7 @@ namespace {
 using tool::expect;
 using tool::failure;
 
-constexpr std::size_t page = 4096;
+constexpr std::size_t page = touched_page;
 
 [[noreturn]] void die(const char* doing)
 {
@@ -236,6 +236,7 @@ public:
 		sender_ = std::move(sender);
 		auto peer = expect(listener_->accept(), "waiting for the consumer");
 		expect(peer.pass(std::move(end)), "cannot pass the channel");
+		batch_.resize(shape_.batch);
 		// The first messages go through every fbuf that the pool has room for, so that all of them
 		// are known to both sides before anything is measured.
 		for (std::uint64_t i = 0; i < fbufs; i++)
@@ -256,24 +257,25 @@ public:
 			(void)expect(sender_->send(std::move(buffer), shape_.bytes, first), "cannot send");
 			return;
 		}
-		batch_.clear();
-		for (unsigned i = 0; i < count; i++) {
-			auto buffer = next_buffer();
-			write_words(buffer.data().first(shape_.bytes), first + i, shape_.how);
-			batch_.emplace_back(first + i);
-			expect(batch_.back().append(std::move(buffer), 0, shape_.bytes), "cannot append");
+		const auto batch = std::span(batch_).first(count);
+		std::size_t have = 0;
+		for (; have < count && !fresh_.empty(); have++)
+			batch[have] = {next_buffer(), shape_.bytes};
+		while (have < count)
+			have += expect(sender_->allocate(shape_.bytes, batch.subspan(have)), "cannot allocate");
+		for (fbuf::packet& each : batch) {
+			write_words(each.own.data().first(shape_.bytes), first, shape_.how);
+			each.cookie = first++;
 		}
-		for (std::span<fbuf::aggregate> left(batch_); !left.empty();)
+		for (auto left = batch; !left.empty();)
 			left = left.subspan(expect(sender_->send(left), "cannot send").messages);
 	}
 	unsigned consume(std::uint64_t first, unsigned most) override
 	{
 		const auto count = static_cast<unsigned>(
 			expect(receiver_->receive(std::span(held_).first(std::min(most, shape_.batch))), "cannot receive"));
-		for (unsigned i = 0; i < count; i++) {
+		for (unsigned i = 0; i < count; i++)
 			check_words(held_[i].data(), first + i, shape_.how);
-			held_[i].release();
-		}
 		return count;
 	}
 	effort caused() override
@@ -300,7 +302,7 @@ private:
 	std::optional<fbuf::sender> sender_;
 	std::optional<fbuf::receiver> receiver_;
 	std::vector<fbuf::buffer> fresh_;
-	std::vector<fbuf::aggregate> batch_;
+	std::vector<fbuf::packet> batch_;
 	std::vector<fbuf::message> held_;
 };
 
@@ -313,25 +315,12 @@ constexpr const char* names[] = {
 
 unsigned queue_depth(const shape& of)
 {
-	return std::max(of.batch, of.bytes > (1 << 20) ? 8U : 32U);
+	return std::max(of.batch, 64U);
 }
 
-void write_words(std::span<std::byte> payload, std::uint64_t number, touch how)
+void mismatch()
 {
-	const std::size_t end = how == touch::header ? 1 : payload.size();
-	for (std::size_t at = 0; at < end; at += page)
-		std::memcpy(payload.data() + at, &number, sizeof(number));
-}
-
-void check_words(std::span<const std::byte> payload, std::uint64_t number, touch how)
-{
-	const std::size_t end = how == touch::header ? 1 : payload.size();
-	for (std::size_t at = 0; at < end; at += page) {
-		std::uint64_t word;
-		std::memcpy(&word, payload.data() + at, sizeof(word));
-		if (word != number)
-			throw failure(tool::mismatch, "a message is not what was sent");
-	}
+	throw failure(tool::mismatch, "a message is not what was sent");
 }
 
 std::span<const char* const> mechanisms()

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,9 +50,26 @@ public:
 	virtual effort caused() { return {}; }
 };
 
+constexpr std::size_t touched_page = 4096;
+
 // One word of the message, or of each of its pages, is written and checked.
-void write_words(std::span<std::byte> payload, std::uint64_t number, touch how);
-void check_words(std::span<const std::byte> payload, std::uint64_t number, touch how);
+inline void write_words(std::span<std::byte> payload, std::uint64_t number, touch how)
+{
+	const std::size_t end = how == touch::header ? 1 : payload.size();
+	for (std::size_t at = 0; at < end; at += touched_page)
+		std::memcpy(payload.data() + at, &number, sizeof(number));
+}
+[[noreturn]] void mismatch();
+inline void check_words(std::span<const std::byte> payload, std::uint64_t number, touch how)
+{
+	const std::size_t end = how == touch::header ? 1 : payload.size();
+	for (std::size_t at = 0; at < end; at += touched_page) {
+		std::uint64_t word;
+		std::memcpy(&word, payload.data() + at, sizeof(word));
+		if (word != number)
+			mismatch();
+	}
+}
 
 std::span<const char* const> mechanisms();
 // Throws tool::failure for a mechanism that is not known.

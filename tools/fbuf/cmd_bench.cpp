@@ -21,6 +21,7 @@ struct options {
 	std::vector<std::size_t> bytes = {64,      4096,    8192,    16384,   65536,
 					  262144, 1048576, 4194304, 16777216};
 	std::vector<unsigned> batches = {1, 32};
+	std::uint64_t messages = 0; // 0: as many as are steady
 	std::string pattern = "all";
 	std::string touch = "all";
 	std::string clock = "wall";
@@ -42,12 +43,14 @@ struct measurement {
 };
 
 // Enough to be steady, few enough to end.
-std::uint64_t message_count(const std::string& mechanism, const bench::shape& of)
+std::uint64_t message_count(const options& want, const std::string& mechanism, const bench::shape& of)
 {
+	if (want.messages)
+		return (want.messages + of.batch - 1) / of.batch * of.batch;
 	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how == bench::touch::header;
 	const std::uint64_t budget = free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
 	const std::uint64_t fits = budget / of.bytes;
-	const std::uint64_t count = std::clamp<std::uint64_t>(fits, 8, 1024);
+	const std::uint64_t count = std::clamp<std::uint64_t>(fits, 8, free_of_size ? 8192 : 1024);
 	return (count + 2 * of.batch - 1) / of.batch * of.batch;
 }
 
@@ -103,6 +106,12 @@ void in_two(const std::function<void()>& child, const std::function<void()>& par
 		throw failure(failed, "the other process failed");
 }
 
+// Let the kernel finish what the measurement before left to it: the memory of processes that ended.
+void settle()
+{
+	::usleep(100'000);
+}
+
 // Time from when the warm-up is consumed to when the last message that counts is. A single clock, read
 // by the consumer: whatever either process does in between is counted.
 double measure_stream(const measurement& of, bench::effort& effort)
@@ -118,6 +127,7 @@ double measure_stream(const measurement& of, bench::effort& effort)
 		},
 		[&] {
 			link->open_consumer();
+			settle();
 			consume_until(*link, 0, warm_up, of.shape.batch);
 			const auto before = link->caused();
 			const std::uint64_t start = now_ns();
@@ -134,13 +144,15 @@ double measure_pingpong(const measurement& of)
 {
 	auto there = bench::make_link(of.mechanism, of.shape);
 	auto back = bench::make_link(of.mechanism, of.shape);
-	const std::uint64_t warm_up = 40;
+	const std::uint64_t warm_up = std::uint64_t{bench::queue_depth(of.shape)} * 2;
+	// One more, so that the end of the other process is not counted.
+	const std::uint64_t end = warm_up + of.messages + 1;
 	std::uint64_t elapsed = 0;
 	in_two(
 		[&] {
 			there->open_consumer();
 			back->open_producer();
-			for (std::uint64_t i = 0; i < warm_up + of.messages; i++) {
+			for (std::uint64_t i = 0; i < end; i++) {
 				consume_until(*there, i, i + 1, 1);
 				back->produce(i, 1);
 			}
@@ -149,14 +161,16 @@ double measure_pingpong(const measurement& of)
 		[&] {
 			there->open_producer();
 			back->open_consumer();
+			settle();
 			std::uint64_t start = 0;
-			for (std::uint64_t i = 0; i < warm_up + of.messages; i++) {
+			for (std::uint64_t i = 0; i < end; i++) {
 				if (i == warm_up)
 					start = now_ns();
+				if (i == end - 1)
+					elapsed = now_ns() - start;
 				there->produce(i, 1);
 				consume_until(*back, i, i + 1, 1);
 			}
-			elapsed = now_ns() - start;
 		});
 	return static_cast<double>(elapsed) / static_cast<double>(of.messages) / 2;
 }
@@ -219,12 +233,12 @@ void run(const options& want)
 				const bool pingpongs = want.pattern != "stream" && mechanism != "memcpy";
 				for (const unsigned batch : want.batches) {
 					measurement of{mechanism, "stream", {bytes, batch, how}, 0};
-					of.messages = message_count(mechanism, of.shape);
+					of.messages = message_count(want, mechanism, of.shape);
 					if (streams)
 						run_one(of, to);
 				}
 				measurement of{mechanism, "pingpong", {bytes, 1, how}, 0};
-				of.messages = std::min<std::uint64_t>(message_count(mechanism, of.shape), 256);
+				of.messages = std::min<std::uint64_t>(message_count(want, mechanism, of.shape), want.messages ? want.messages : 256);
 				if (pingpongs)
 					run_one(of, to);
 			}
@@ -244,6 +258,8 @@ void add_bench(CLI::App& app)
 		->capture_default_str();
 	transfer->add_option("-b,--batch", want->batches, "messages handed over at a time, in the stream")
 		->check(CLI::Range(1U, 64U))
+		->capture_default_str();
+	transfer->add_option("-n,--messages", want->messages, "how many messages to measure; 0: as many as give a steady figure")
 		->capture_default_str();
 	transfer->add_option("-p,--pattern", want->pattern, "stream, pingpong or all")
 		->check(CLI::IsMember({"stream", "pingpong", "all"}))

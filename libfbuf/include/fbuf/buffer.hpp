@@ -24,10 +24,21 @@ class buffer_cache;
 class buffer {
 public:
 	buffer() = default;
-	buffer(buffer&& other) noexcept { swap(other); }
+	buffer(buffer&& other) noexcept
+		: cache_(std::exchange(other.cache_, nullptr)), handle_(other.handle_), data_(other.data_),
+		  size_(std::exchange(other.size_, 0))
+	{
+	}
 	buffer& operator=(buffer&& other) noexcept
 	{
-		buffer(std::move(other)).swap(*this);
+		if (this == &other)
+			return *this;
+		if (cache_)
+			give_back();
+		cache_ = std::exchange(other.cache_, nullptr);
+		handle_ = other.handle_;
+		data_ = other.data_;
+		size_ = std::exchange(other.size_, 0);
 		return *this;
 	}
 	~buffer()
@@ -54,14 +65,6 @@ private:
 	{
 	}
 	void give_back() noexcept;
-	void swap(buffer& other) noexcept
-	{
-		std::swap(cache_, other.cache_);
-		std::swap(handle_, other.handle_);
-		std::swap(data_, other.data_);
-		std::swap(size_, other.size_);
-	}
-
 	detail::buffer_cache* cache_ = nullptr;
 	std::uint64_t handle_ = 0;
 	std::byte* data_ = nullptr;

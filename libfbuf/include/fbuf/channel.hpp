@@ -64,6 +64,13 @@ private:
 	int fd_ = -1;
 };
 
+/// A message of one buffer, for vectors of such: less to make than an aggregate.
+struct packet {
+	buffer own;               ///< empty once it is sent
+	std::size_t length = 0;   ///< bytes of it, from its first
+	std::uint64_t cookie = 0; ///< a number for the receiver
+};
+
 /// What a send did. Nothing is ever copied on a channel; the figures say so all the same.
 struct sent {
 	std::size_t messages = 0;         ///< queued with every receiver; the rest is untouched
@@ -97,6 +104,11 @@ public:
 	/// std::errc::interrupted; std::errc::resource_unavailable_try_again, non-blocking.
 	[[nodiscard]] result<buffer> allocate(std::size_t bytes);
 
+	/// An fbuf of that kind for each packet, of which it becomes the own buffer, with @p bytes as its
+	/// length; for fewer, the first ones, when the pool has no more. Returns for how many.
+	/// Errors: as above, when there is not even one.
+	[[nodiscard]] result<std::size_t> allocate(std::size_t bytes, std::span<packet> out);
+
 	/// Send the first @p length bytes of a buffer as one message. The buffer is empty afterwards,
 	/// and untouched when the send fails.
 	/// Errors: std::errc::broken_pipe, resource_unavailable_try_again (non-blocking, full),
@@ -107,6 +119,7 @@ public:
 	/// afterwards, the rest is untouched. Waits until all are queued; non-blocking, sends what fits.
 	/// Errors: as above, when not even the first was sent.
 	[[nodiscard]] result<sent> send(std::span<aggregate> messages);
+	[[nodiscard]] result<sent> send(std::span<packet> messages);
 
 	/// One more receiving end; it gets what is sent from now on.
 	/// Errors: std::errc::too_many_files_open; EUSERS at 64.
@@ -132,6 +145,7 @@ private:
 	struct scratch_delete {
 		void operator()(scratch* which) const noexcept;
 	};
+	result<std::size_t> transmit(std::size_t refill_bytes);
 	detail::domain_state* domain_ = nullptr;
 	detail::buffer_cache* cache_ = nullptr;
 	endpoint end_;
@@ -157,7 +171,8 @@ public:
 	/// Errors: errc::end_of_stream; std::errc::resource_unavailable_try_again (non-blocking);
 	/// std::errc::interrupted; std::errc::no_buffer_space: 65,536 messages are held.
 	[[nodiscard]] result<message> receive();
-	/// Wait for a message and receive as many as are there, up to out.size(), with one system call.
+	/// Wait for a message and receive as many as are there, up to out.size(), with one system call,
+	/// which also releases what @p out still holds from before.
 	/// Errors: as above.
 	[[nodiscard]] result<std::size_t> receive(std::span<message> out);
 

@@ -64,6 +64,13 @@ public:
 private:
 	friend class aggregate;
 	friend class receiver;
+	// Empty; its handle is somebody else's to release.
+	void forget() noexcept
+	{
+		domain_ = nullptr;
+		count_ = 0;
+		more_.reset();
+	}
 	void swap(message& other) noexcept
 	{
 		std::swap(domain_, other.domain_);

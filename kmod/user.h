@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * Small structures to and from user memory, by the word. Most calls move a few
+ * dozen bytes several times; copy_from_user() and copy_to_user() of a length that
+ * the compiler does not know cost more than that each time, for they look up
+ * what the kernel's side of the copy is. Longer ones are left to them.
+ */
+#ifndef FBUFS_USER_H
+#define FBUFS_USER_H
+
+#include <linux/types.h>
+#include <linux/uaccess.h>
+
+#define USER_SMALL 128
+
+/* @bytes: a multiple of 8. Return: 0, or -EFAULT with any part of it done. */
+static __always_inline int user_fetch(void *to, const void __user *from, size_t bytes)
+{
+	const u64 __user *in = from;
+	u64 *out = to;
+
+	if (bytes > USER_SMALL)
+		return copy_from_user(to, from, bytes) ? -EFAULT : 0;
+	if (!user_read_access_begin(in, bytes))
+		return -EFAULT;
+	for (; bytes; bytes -= sizeof(*out))
+		unsafe_get_user(*out++, in++, fault);
+	user_read_access_end();
+	return 0;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+/* As user_fetch(). */
+static __always_inline int user_store(void __user *to, const void *from, size_t bytes)
+{
+	u64 __user *out = to;
+	const u64 *in = from;
+
+	if (bytes > USER_SMALL)
+		return copy_to_user(to, from, bytes) ? -EFAULT : 0;
+	if (!user_write_access_begin(out, bytes))
+		return -EFAULT;
+	for (; bytes; bytes -= sizeof(*in))
+		unsafe_put_user(*in++, out++, fault);
+	user_write_access_end();
+	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
+#endif
