@@ -12,7 +12,8 @@
  *	EMPTY <--gone-- LEAVING <----------------leave-----------------------+
  *
  * OWNED goes to FREE by free, and to LEAVING when its domain ends. LOCKED is set
- * in SENDING or SENT and cleared at home. RW says that page-table entries with
+ * in SENDING or SENT and cleared at home, or, with RETURN, when SENT turns OWNED
+ * again. RW says that page-table entries with
  * write access may exist in the originator's window: whoever locks and finds RW
  * has to take them away before a receiver sees the fbuf (map.c).
  */
@@ -29,6 +30,7 @@
 #define ACCESS_RW 0x02		/* the originator may have writable mappings */
 #define ACCESS_NOTICE 0x04	/* tell the originator when it comes home */
 #define ACCESS_REVOKE 0x08	/* locked; its writable mappings are still to go */
+#define ACCESS_RETURN 0x10	/* the originator's again, not free, when it comes home */
 
 struct fbufs_access {
 	u8 state;		/* enum fbufs_state */
@@ -102,7 +104,7 @@ static inline bool access_home(struct fbufs_access *access)
 	bool notice = access->flags & ACCESS_NOTICE;
 
 	WARN_ON_ONCE(access->state != FBUFS_STATE_SENT);
-	access->state = FBUFS_STATE_FREE;
+	access->state = access->flags & ACCESS_RETURN ? FBUFS_STATE_OWNED : FBUFS_STATE_FREE;
 	access_unlock(access);
 	return notice;
 }

@@ -23,6 +23,9 @@ struct fbufs_segment {
 /* Messages of up to this many slices are kept for re-use by their channel. */
 #define MESSAGE_INLINE 4
 
+/* A message that is taken from a pipe or socket has so many slices at most. */
+#define TAKEN_SLICES 64
+
 #define MESSAGE_NOTICE 0x01	/* its fbufs want a notice */
 #define MESSAGE_UNMAP 0x02	/* some of its pages must be unmapped at release */
 

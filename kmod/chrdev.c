@@ -13,9 +13,17 @@
 #include "channel.h"
 #include "chrdev.h"
 #include "domain.h"
+#include "fdio.h"
 #include "map.h"
 #include "pool.h"
 #include "transfer.h"
+
+/* Its process or its file goes. */
+static void domain_ended(struct fbufs_domain *domain)
+{
+	fdio_end(domain);
+	transfer_end_domain(domain);
+}
 
 static int domain_open(struct inode *inode, struct file *file)
 {
@@ -23,9 +31,10 @@ static int domain_open(struct inode *inode, struct file *file)
 
 	if (!current->mm)
 		return -EPERM;
-	domain = domain_create(transfer_end_domain);
+	domain = domain_create(domain_ended);
 	if (IS_ERR(domain))
 		return PTR_ERR(domain);
+	fdio_begin(domain);
 	file->private_data = domain;
 	return nonseekable_open(inode, file);
 }
@@ -53,8 +62,10 @@ static __poll_t domain_poll(struct file *file, struct poll_table_struct *table)
 	poll_wait(file, &domain->wait, table);
 	if (READ_ONCE(domain->dead))
 		return EPOLLHUP | EPOLLERR;
+	if (fdio_has_news(domain))
+		events |= EPOLLIN | EPOLLRDNORM;
 	if (!pool)
-		return 0;
+		return events;
 	spin_lock(&pool->lock);
 	if (pool->notice_head != pool->notice_tail)
 		events |= EPOLLIN | EPOLLRDNORM;
@@ -98,6 +109,12 @@ static const struct file_operations end_fops = {
 	.unlocked_ioctl = ioctl_end,
 	.compat_ioctl = compat_ptr_ioctl,
 };
+
+/* The end that a file is, or NULL for any other file. */
+struct fbufs_end *chrdev_end(struct file *file)
+{
+	return file->f_op == &end_fops ? file->private_data : NULL;
+}
 
 /* A file for an end, which it owns from here on; or an error, and it does not. */
 struct file *chrdev_end_file(struct fbufs_end *end, bool nonblock)

@@ -13,6 +13,7 @@ void chrdev_exit(void);
 
 struct file *chrdev_end_file(struct fbufs_end *end, bool nonblock);
 struct fbufs_domain *chrdev_domain(struct file *file);
+struct fbufs_end *chrdev_end(struct file *file);
 
 /* ioctl.c */
 long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg);

@@ -44,6 +44,8 @@ struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain))
 	mutex_init(&domain->members_mutex);
 	INIT_LIST_HEAD(&domain->members);
 	init_waitqueue_head(&domain->wait);
+	spin_lock_init(&domain->io_lock);
+	INIT_LIST_HEAD(&domain->io_ops);
 	domain->free_hold = NO_HOLD;
 	domain->mm = current->mm;
 	domain->ended = ended;
@@ -77,6 +79,7 @@ static void domain_destroy(struct kref *ref)
 
 	WARN_ON_ONCE(!list_empty(&domain->members));
 	WARN_ON_ONCE(!xa_empty(&domain->windows));
+	WARN_ON_ONCE(!list_empty(&domain->io_ops));
 	if (domain->pool)
 		pool_put(domain->pool);
 	xa_destroy(&domain->windows);
@@ -289,6 +292,23 @@ struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain)
 		aggregate = domain->holds[--domain->nholds].aggregate;
 	if (!domain->nholds)
 		domain->free_hold = NO_HOLD;
+	spin_unlock(&domain->lock);
+	return aggregate;
+}
+
+/*
+ * The reference of the table to a held message, or NULL; nobody finds it there
+ * until domain_commit_holds() puts it back, or domain_cancel_holds() lets it go.
+ */
+struct fbufs_aggregate *domain_borrow_hold(struct fbufs_domain *domain, u64 handle)
+{
+	struct fbufs_aggregate *aggregate = NULL;
+	struct fbufs_hold *hold;
+
+	spin_lock(&domain->lock);
+	hold = hold_lookup(domain, handle);
+	if (hold)
+		swap(aggregate, hold->aggregate);
 	spin_unlock(&domain->lock);
 	return aggregate;
 }

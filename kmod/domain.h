@@ -19,6 +19,7 @@
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "stats.h"
@@ -63,7 +64,14 @@ struct fbufs_member {
  * @free_hold: first free entry
  * @members_mutex: see above
  * @members: attached ends
- * @wait: woken when its pool has room again, for notices, and at its end
+ * @wait: woken when its pool has room again, for notices, for operations on
+ *	descriptors, and at its end
+ * @io_lock: see fdio.h
+ * @io_ops: operations on descriptors
+ * @nio: those that are not reported
+ * @io_ended: no more of them
+ * @io_looks: times that @io_work found nothing new
+ * @io_work: looks after them while the process does not call
  */
 struct fbufs_domain {
 	struct kref ref;
@@ -85,6 +93,13 @@ struct fbufs_domain {
 	struct mutex members_mutex;	/* see above */
 	struct list_head members;
 	wait_queue_head_t wait;
+
+	spinlock_t io_lock;	/* see fdio.h */
+	struct list_head io_ops;
+	u32 nio;
+	bool io_ended;
+	u32 io_looks;
+	struct delayed_work io_work;
 };
 
 struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain));
@@ -109,6 +124,7 @@ int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
 		      struct fbufs_aggregate **aggregates, u32 n, u32 *flags);
 struct fbufs_aggregate *domain_take_any_hold(struct fbufs_domain *domain);
+struct fbufs_aggregate *domain_borrow_hold(struct fbufs_domain *domain, u64 handle);
 struct fbufs_aggregate *domain_get_hold(struct fbufs_domain *domain, u64 handle);
 
 #endif

@@ -9,6 +9,9 @@
 #include "fbuf.h"
 #include "stats.h"
 
+/* No operations, no inode: it only tells our pages from others. */
+struct address_space fbufs_pages;
+
 /*
  * The largest block of at most 2^*order pages that is to be had without
  * fighting for it; *order becomes its order. Only single pages are worth
@@ -37,6 +40,21 @@ static void blocks_free(struct list_head *blocks)
 		list_del(&folio->lru);
 		folio_put(folio);
 	}
+}
+
+static void folio_claim(struct folio *folio, struct fbuf *fbuf, u32 page)
+{
+	folio->private = fbuf;
+	folio->index = page;
+	WRITE_ONCE(folio->mapping, &fbufs_pages);
+}
+
+/* It is no fbuf's any more. Who frees a page wants these to be empty. */
+static void folio_disclaim(struct folio *folio)
+{
+	WRITE_ONCE(folio->mapping, NULL);
+	folio->private = NULL;
+	folio->index = 0;
 }
 
 /**
@@ -69,6 +87,7 @@ int fbuf_pages_alloc(struct fbuf *fbuf)
 		fbuf->folio = list_first_entry(&blocks, struct folio, lru);
 		list_del(&fbuf->folio->lru);
 		fbuf->scattered = false;
+		folio_claim(fbuf->folio, fbuf, 0);
 		return 0;
 	}
 
@@ -80,6 +99,8 @@ int fbuf_pages_alloc(struct fbuf *fbuf)
 	list_for_each_entry_safe(folio, next, &blocks, lru) {
 		list_del(&folio->lru);
 		fbuf->folios[nblocks++] = folio;
+		folio_claim(folio, fbuf, left);
+		left += folio_nr_pages(folio);
 	}
 	fbuf->scattered = true;
 	return 0;
@@ -101,6 +122,7 @@ void fbuf_pages_free(struct fbuf *fbuf)
 	u32 left = fbuf_npages(fbuf), nblocks = 0;
 
 	if (!fbuf->scattered) {
+		folio_disclaim(fbuf->folio);
 		folio_put(fbuf->folio);
 		fbuf->folio = NULL;
 		return;
@@ -109,12 +131,51 @@ void fbuf_pages_free(struct fbuf *fbuf)
 		struct folio *folio = fbuf->folios[nblocks++];
 
 		left -= folio_nr_pages(folio);
+		folio_disclaim(folio);
 		folio_put(folio);
 	}
 	stats_gauge(FBUFS_GAUGE_METADATA, -(s64)(nblocks * sizeof(*fbuf->folios)));
 	kvfree(fbuf->folios);
 	fbuf->folios = NULL;
 	fbuf->scattered = false;
+}
+
+/* Whether the fbuf alone refers to its pages: no packet, no pipe, no disk. */
+bool fbuf_pages_are_home(const struct fbuf *fbuf)
+{
+	u32 left = fbuf_npages(fbuf), i = 0;
+
+	if (!fbuf->scattered)
+		return folio_ref_count(fbuf->folio) == 1;
+	while (left) {
+		struct folio *folio = fbuf->folios[i++];
+
+		if (folio_ref_count(folio) != 1)
+			return false;
+		left -= folio_nr_pages(folio);
+	}
+	return true;
+}
+
+/**
+ * fbuf_pages_move - pages change their fbuf
+ * @to: an EMPTY fbuf of the same length
+ * @from: an fbuf that nobody else looks at, and that has no pages afterwards
+ */
+void fbuf_pages_move(struct fbuf *to, struct fbuf *from)
+{
+	u32 left = fbuf_npages(from), page = 0, i = 0;
+
+	to->folios = from->folios;
+	to->scattered = from->scattered;
+	while (page < left) {
+		struct folio *folio = to->scattered ? to->folios[i++] : to->folio;
+
+		folio_claim(folio, to, page);
+		page += folio_nr_pages(folio);
+	}
+	from->folios = NULL;
+	from->scattered = false;
 }
 
 void fbuf_pages_zero(struct fbuf *fbuf)

@@ -111,8 +111,22 @@ struct fbuf_cursor {
 	unsigned long left;
 };
 
+/* The mapping of folios that are pages of fbufs; nothing else uses it. */
+extern struct address_space fbufs_pages;
+
+/*
+ * The fbuf of a folio to which somebody has a reference, or NULL. Its index is
+ * that of its first page in the fbuf.
+ */
+static inline struct fbuf *fbuf_of_folio(const struct folio *folio)
+{
+	return READ_ONCE(folio->mapping) == &fbufs_pages ? folio->private : NULL;
+}
+
 int fbuf_pages_alloc(struct fbuf *fbuf);
 void fbuf_pages_free(struct fbuf *fbuf);
+bool fbuf_pages_are_home(const struct fbuf *fbuf);
+void fbuf_pages_move(struct fbuf *to, struct fbuf *from);
 void fbuf_pages_zero(struct fbuf *fbuf);
 void fbuf_cursor_init(struct fbuf_cursor *cursor, struct fbuf *fbuf, u32 page);
 

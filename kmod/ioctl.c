@@ -12,6 +12,7 @@
 #include "channel.h"
 #include "chrdev.h"
 #include "domain.h"
+#include "fdio.h"
 #include "map.h"
 #include "pool.h"
 #include "transfer.h"
@@ -33,6 +34,9 @@ union ioctl_args {
 	struct fbufs_attach attach;
 	struct fbufs_end_info end_info;
 	struct fbufs_add_receiver add_receiver;
+	struct fbufs_io io;
+	struct fbufs_cancel cancel;
+	struct fbufs_make_mutable make_mutable;
 	struct fbufs_send send;
 	struct fbufs_receive receive;
 	/* Every structure begins like this. */
@@ -183,6 +187,11 @@ static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct f
 		u32 want = min_t(u32, alloc->count - done, BATCH);
 
 		n = alloc_batch(domain, end, alloc->bytes, buffers, want);
+		if (n == -EAGAIN) {
+			/* What the kernel is done with may be on its way. */
+			fdio_collect(domain);
+			n = alloc_batch(domain, end, alloc->bytes, buffers, want);
+		}
 		if (n == -EAGAIN && !done && may_wait(file, alloc->flags)) {
 			n = alloc_wait(domain);
 			if (!n)
@@ -405,6 +414,30 @@ static long do_locate(struct file *file, struct fbufs_domain *domain, union ioct
 	return 0;
 }
 
+static long do_io(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	struct fbufs_io *io = &args->io;
+
+	if (io->nops > FBUFS_MAX_VECTOR || io->room > FBUFS_MAX_VECTOR || io->wait > io->room)
+		return -EINVAL;
+	return fdio_call(domain, io, may_wait(file, io->flags), chrdev_end);
+}
+
+static long do_cancel(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	return fdio_cancel(domain, args->cancel.cookie);
+}
+
+static long do_make_mutable(struct file *file, struct fbufs_domain *domain,
+			    union ioctl_args *args)
+{
+	if (args->make_mutable.__reserved)
+		return -EINVAL;
+	if (!READ_ONCE(domain->pool))
+		return -ENXIO;
+	return transfer_take_over(domain, &args->make_mutable);
+}
+
 #define DOMAIN_CALL(_cmd, _member, _flags, _out, _fn) \
 	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
 	  .flags = (_flags), .out = (_out), .domain = (_fn) }
@@ -426,6 +459,10 @@ static const struct ioctl_call domain_calls[] = {
 		    FBUFS_CHANNEL_ATTACH_SENDER | FBUFS_CHANNEL_NONBLOCK,
 		    OUT(fbufs_channel_create, out_channel), do_channel_create),
 	DOMAIN_CALL(FBUFS_STATS, stats, 0, 0, do_stats),
+	DOMAIN_CALL(FBUFS_IO, io, FBUFS_DONTWAIT, OUT(fbufs_io, out_completed), do_io),
+	DOMAIN_CALL(FBUFS_CANCEL, cancel, 0, 0, do_cancel),
+	DOMAIN_CALL(FBUFS_MAKE_MUTABLE, make_mutable, 0, OUT(fbufs_make_mutable, out_fbuf),
+		    do_make_mutable),
 	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, OUT(fbufs_locate, out_fbuf), do_locate),
 };
 

@@ -4,18 +4,29 @@
 #include <linux/module.h>
 
 #include "chrdev.h"
+#include "fdio.h"
+#include "nudge.h"
 #include "pool.h"
 #include "stats.h"
 
 static int __init fbufs_init(void)
 {
-	return chrdev_init();
+	int err = nudge_init();
+
+	if (err)
+		return err;
+	err = chrdev_init();
+	if (err)
+		nudge_exit();
+	return err;
 }
 
 static void __exit fbufs_exit(void)
 {
 	chrdev_exit();
 	/* Open files and windows hold the module, so nothing is left to wait for. */
+	fdio_exit();
+	nudge_exit();
 	pool_exit();
 	stats_check_empty();
 }

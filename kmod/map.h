@@ -21,7 +21,7 @@ struct vm_area_struct;
 static inline bool map_is_cached_here(const struct fbufs_aggregate *aggregate,
 				      const struct fbuf *fbuf)
 {
-	return fbuf->home->channel == aggregate->channel &&
+	return aggregate->channel && fbuf->home->channel == aggregate->channel &&
 	       !(aggregate->channel->flags & FBUFS_CHANNEL_UNCACHED);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Copyright (c) 2026 The fbufs authors
 
+#include <linux/highmem.h>
 #include <linux/sched/signal.h>
 
 #include "account.h"
@@ -188,6 +189,30 @@ static bool take_zeroed(struct fbufs_class *class, struct fbufs_buffer *buffer)
 	return !orphan;
 }
 
+/* Sets *@unmapped when the originator has yet to be given write access to some. */
+static int alloc_some(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n,
+		      bool *unmapped)
+{
+	u32 done = 0;
+	int err = 0;
+
+	if (class->channel)
+		done = pool_take(class, buffers, n, unmapped);
+	else
+		while (done < n && take_zeroed(class, &buffers[done]))
+			done++;
+	*unmapped |= done < n || !class->channel;
+	while (done < n) {
+		err = pool_grow(class, &buffers[done]);
+		if (err)
+			break;
+		done++;
+		if (fatal_signal_pending(current))
+			break;
+	}
+	return done ? done : err;
+}
+
 /**
  * transfer_alloc - allocate fbufs for the calling process
  * @domain: its domain, with a pool
@@ -202,27 +227,26 @@ int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 		   struct fbufs_buffer *buffers, u32 n)
 {
 	bool unmapped = false;
-	u32 done = 0;
-	int err = 0;
+	int done = alloc_some(class, buffers, n, &unmapped);
 
-	if (class->channel)
-		done = pool_take(class, buffers, n, &unmapped);
-	else
-		while (done < n && take_zeroed(class, &buffers[done]))
-			done++;
-	unmapped |= done < n || !class->channel;
-	while (done < n) {
-		err = pool_grow(class, &buffers[done]);
-		if (err)
-			break;
-		done++;
-		if (fatal_signal_pending(current))
-			break;
-	}
+	if (done < 0)
+		return done;
 	if (unmapped)
 		map_give(domain, buffers, done);
 	stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
-	return done ? done : err;
+	return done;
+}
+
+/* One fbuf that the kernel is to fill first: as transfer_alloc(), not mapped. */
+int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *class,
+			   struct fbufs_buffer *buffer)
+{
+	bool unmapped;
+	int done = alloc_some(class, buffer, 1, &unmapped);
+
+	if (done > 0)
+		stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
+	return min(done, 0);
 }
 
 static bool class_is_closed(const struct fbufs_class *class)
@@ -284,7 +308,12 @@ static inline void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
 	if (access_home(&fbuf->access))
 		pool_notice(pool, fbuf);
 	pool->sent--;
-	fbuf_settle(pool, fbuf);
+	if (fbuf->access.state == FBUFS_STATE_FREE)
+		fbuf_settle(pool, fbuf);
+	else if (pool->orphan)
+		pool_leave(pool, fbuf);
+	else
+		fbuf->next = NULL;
 }
 
 /*
@@ -359,6 +388,10 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 	while (i < count) {
 		struct fbufs_channel *channel = aggregates[i]->channel;
 
+		if (!channel) {
+			aggregate_free(aggregates[i++]);
+			continue;
+		}
 		spin_lock(&channel->lock);
 		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
 			struct fbufs_aggregate *aggregate = aggregates[i];
@@ -441,7 +474,7 @@ static int fbuf_take(struct fbufs_channel *channel, const struct fbufs_aggregate
 
 	if ((u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
 		return -ERANGE;
-	if (fbuf->access.state == FBUFS_STATE_OWNED && fbuf->home->channel &&
+	if (channel && fbuf->access.state == FBUFS_STATE_OWNED && fbuf->home->channel &&
 	    fbuf->home->channel != channel)
 		return -EXDEV;
 	if (fbuf->access.state == FBUFS_STATE_SENDING && !aggregate_has(aggregate, fbuf))
@@ -466,8 +499,8 @@ static void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbu
 
 /**
  * transfer_add - add a slice of an own fbuf to a message that is being made
- * @pool: the caller's; also the channel's
- * @channel: it is to go over
+ * @pool: the caller's; also the channel's, if there is one
+ * @channel: it is to go over; or NULL, to the kernel
  * @aggregate: the message, with room
  * @slice: from the user
  *
@@ -485,7 +518,7 @@ int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 		return -EINVAL;
 again:
 	fbuf = pool_lookup(pool, slice->fbuf);
-	if (fbuf && !fbuf->home->channel &&
+	if (fbuf && channel && !fbuf->home->channel &&
 	    !xa_load(&channel->classes, fbuf_npages(fbuf))) {
 		u32 npages = fbuf_npages(fbuf);
 		struct fbufs_class *class;
@@ -654,6 +687,219 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 	}
 	if (promised != noticed)
 		pool_unpromise_notices(own, promised - noticed);
+}
+
+/**
+ * transfer_to_kernel - hand a message over to the kernel
+ * @aggregate: the message, locked, without a channel
+ * @returns: its fbufs are to be the caller's again with the last transfer_drop(),
+ *	rather than go home
+ */
+void transfer_to_kernel(struct fbufs_aggregate *aggregate, bool returns)
+{
+	u32 i;
+
+	refcount_set(&aggregate->refs, 1);
+	for (i = 0; i < aggregate->nsegments; i++) {
+		struct fbuf *fbuf = aggregate->segments[i].fbuf;
+		struct fbufs_pool *pool = fbuf_pool(fbuf);
+
+		spin_lock(&pool->lock);
+		if (access_sent(&fbuf->access)) {
+			if (!pool->sent++)
+				pool_get(pool);
+			if (returns)
+				fbuf->access.flags |= ACCESS_RETURN;
+		}
+		spin_unlock(&pool->lock);
+	}
+}
+
+/**
+ * transfer_is_last - whether nobody else holds the own fbufs of a message
+ * @aggregate: the message
+ *
+ * Only those that are to be returned to their originator are looked at.
+ */
+bool transfer_is_last(struct fbufs_aggregate *aggregate)
+{
+	bool last = true;
+	u32 i, j;
+
+	for (i = 0; i < aggregate->nsegments && last; i++) {
+		struct fbuf *fbuf = aggregate->segments[i].fbuf;
+		struct fbufs_pool *pool = fbuf_pool(fbuf);
+		u32 refs = 0;
+
+		spin_lock(&pool->lock);
+		if (fbuf->access.flags & ACCESS_RETURN)
+			refs = fbuf->refs;
+		spin_unlock(&pool->lock);
+		for (j = 0; j < aggregate->nsegments && refs; j++)
+			refs -= aggregate->segments[j].fbuf == fbuf;
+		last = !refs;
+	}
+	return last;
+}
+
+/*
+ * Taking over
+ */
+
+/*
+ * An fbuf that only this message holds leaves its pool, to give its pages to
+ * somebody. False: somebody else holds it, too.
+ */
+static bool fbuf_detach(struct fbufs_aggregate *aggregate)
+{
+	struct fbuf *fbuf = aggregate->segments[0].fbuf;
+	struct fbufs_pool *pool = fbuf_pool(fbuf);
+	bool sole;
+
+	spin_lock(&pool->lock);
+	sole = refcount_read(&aggregate->refs) == 1 && fbuf->refs == 1 &&
+	       fbuf_pages_are_home(fbuf);
+	if (sole) {
+		fbuf->refs = 0;
+		if (access_home(&fbuf->access))
+			pool_notice(pool, fbuf);
+		access_leave(&fbuf->access);
+		fbuf->next = NULL;
+		pool->nleaving++;
+	}
+	spin_unlock(&pool->lock);
+	return sole;
+}
+
+/* The pages of a LEAVING fbuf become those of @to, which is EMPTY and of another pool. */
+static void fbuf_move(struct fbuf *from, struct fbuf *to)
+{
+	struct fbufs_pool *pool = fbuf_pool(from);
+	u32 npages = fbuf_npages(from);
+	struct fbufs_channel *channel;
+	bool last;
+
+	map_unmap(pool, from);
+	fbuf_pages_move(to, from);
+	spin_lock(&pool->lock);
+	channel = from->home->channel;
+	pool_gone(pool, from);
+	last = !--pool->sent;
+	pool_count(pool, FBUFS_COUNT_PAGES_FREED, npages);
+	spin_unlock(&pool->lock);
+	pool_slot_put(pool, from);
+	if (channel)
+		channel_put(channel);
+	if (last)
+		pool_put(pool);
+}
+
+/* Pages for an EMPTY fbuf, with a copy of a slice of another of the same length. */
+static int fbuf_fill_copy(struct fbufs_domain *domain, struct fbuf *to,
+			  const struct fbufs_segment *from)
+{
+	u32 page = from->offset >> PAGE_SHIFT;
+	u32 last = (from->offset + from->length - 1) >> PAGE_SHIFT;
+	struct fbuf_cursor in, out;
+	int err = account_charge(fbuf_npages(to));
+
+	if (err)
+		return err;
+	err = fbuf_pages_alloc(to);
+	if (err) {
+		account_uncharge(fbuf_npages(to));
+		return err;
+	}
+	fbuf_cursor_init(&in, from->fbuf, page);
+	fbuf_cursor_init(&out, to, page);
+	for (; page <= last; page++) {
+		copy_highpage(pfn_to_page(fbuf_cursor_next(&out)),
+			      pfn_to_page(fbuf_cursor_next(&in)));
+		cond_resched();
+	}
+	stats_gauge(FBUFS_GAUGE_FBUFS, 1);
+	stats_count(&domain->counters, FBUFS_COUNT_BYTES_COPIED, from->length);
+	return 0;
+}
+
+/* A place for as many pages in the caller's pool, without pages: or an error. */
+static struct fbuf *pool_make_place(struct fbufs_class *class)
+{
+	struct fbufs_pool *pool = class->pool;
+	struct fbuf *fbuf;
+	int err = pool_make_room(pool, class->npages);
+
+	if (err)
+		return ERR_PTR(err);
+	fbuf = pool_slot_get(pool, class->npages);
+	if (IS_ERR(fbuf))
+		pool_uncharge(pool, class->npages);
+	return fbuf;
+}
+
+/**
+ * transfer_take_over - take a held message over for writing
+ * @domain: the caller's, with a pool
+ * @mutable: the arguments; set on success
+ *
+ * Return: 0, or an error of FBUFS_MAKE_MUTABLE with the message still held.
+ * Context: May sleep.
+ */
+int transfer_take_over(struct fbufs_domain *domain, struct fbufs_make_mutable *mutable)
+{
+	struct fbufs_aggregate *held = domain_borrow_hold(domain, mutable->message);
+	struct fbufs_pool *pool = domain->pool;
+	struct fbufs_segment segment;
+	struct fbufs_buffer buffer;
+	struct fbufs_class *class;
+	int err = -EINVAL;
+	struct fbuf *to;
+
+	if (!held)
+		return -ENOENT;
+	if (held->nsegments != 1)
+		goto err_give_back;
+	segment = held->segments[0];
+	err = -ENOMEM;
+	class = pool_class(pool, &pool->unbound, NULL, fbuf_npages(segment.fbuf));
+	if (!class)
+		goto err_give_back;
+	to = pool_make_place(class);
+	err = PTR_ERR_OR_ZERO(to);
+	if (err)
+		goto err_give_back;
+
+	if (fbuf_pool(segment.fbuf) != pool && fbuf_detach(held)) {
+		mutable->out_how = FBUFS_MUTABLE_TAKEN;
+		fbuf_move(segment.fbuf, to);
+		held->nsegments = 0;
+	} else {
+		mutable->out_how = FBUFS_MUTABLE_COPIED;
+		err = fbuf_fill_copy(domain, to, &segment);
+		if (err)
+			goto err_put_place;
+	}
+	domain_cancel_holds(domain, &mutable->message, 1);
+	map_hide(domain, &held, 1);
+	transfer_drop(&held, 1);
+	spin_lock(&pool->lock);
+	to->home = class;
+	pool_hand_out(pool, to, &buffer);
+	spin_unlock(&pool->lock);
+	map_give(domain, &buffer, 1);
+	mutable->out_fbuf = buffer.fbuf;
+	mutable->out_position = buffer.position;
+	mutable->out_offset = segment.offset;
+	mutable->out_length = segment.length;
+	return 0;
+
+err_put_place:
+	pool_slot_put(pool, to);
+	pool_uncharge(pool, class->npages);
+err_give_back:
+	if (domain_commit_holds(domain, &mutable->message, &held, 1))
+		transfer_drop(&held, 1);
+	return err;
 }
 
 /**

@@ -18,6 +18,7 @@ struct fbufs_buffer;
 struct fbufs_channel;
 struct fbufs_class;
 struct fbufs_domain;
+struct fbufs_make_mutable;
 struct fbufs_pool;
 struct fbufs_slice;
 
@@ -26,6 +27,8 @@ struct fbufs_slice;
 
 int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 		   struct fbufs_buffer *buffers, u32 n);
+int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *class,
+			   struct fbufs_buffer *buffer);
 int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n);
 
 int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
@@ -37,6 +40,10 @@ void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggre
 void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 		     struct fbufs_aggregate **aggregates, u32 n);
 void transfer_drop(struct fbufs_aggregate **aggregates, u32 n);
+
+void transfer_to_kernel(struct fbufs_aggregate *aggregate, bool returns);
+bool transfer_is_last(struct fbufs_aggregate *aggregate);
+int transfer_take_over(struct fbufs_domain *domain, struct fbufs_make_mutable *mutable);
 
 int transfer_release(struct fbufs_domain *domain, const u64 *handles, u32 n);
 int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n);

@@ -2,10 +2,10 @@
 // Copyright (c) 2026 The fbufs authors
 
 #include "bench_link.hpp"
+#include "bench_run.hpp"
 #include "tool.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <fcntl.h>
 #include <optional>
@@ -21,11 +21,6 @@ using tool::expect;
 using tool::failure;
 
 constexpr std::size_t page = touched_page;
-
-[[noreturn]] void die(const char* doing)
-{
-	throw failure(tool::failed, std::string(doing) + ": " + std::strerror(errno));
-}
 
 // --- copying through a descriptor ------------------------------------------------------
 

@@ -2,17 +2,14 @@
 // Copyright (c) 2026 The fbufs authors
 
 #include "bench_link.hpp"
+#include "bench_run.hpp"
 #include "tool.hpp"
 
-#include <cstdio>
-#include <cstring>
-#include <ctime>
-#include <fstream>
-#include <iostream>
-#include <sys/wait.h>
 #include <unistd.h>
 
 namespace tool {
+
+void add_bench_fdio(CLI::App& bench);
 
 namespace {
 
@@ -27,13 +24,6 @@ struct options {
 	std::string clock = "wall";
 	std::string output;
 };
-
-std::uint64_t now_ns()
-{
-	timespec now = {};
-	::clock_gettime(CLOCK_MONOTONIC, &now);
-	return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 struct measurement {
 	std::string mechanism;
@@ -80,38 +70,6 @@ bench::effort difference(const bench::effort& a, const bench::effort& b)
 	return {a.faults - b.faults, a.ptes - b.ptes, a.tlb_flushes - b.tlb_flushes, a.pages - b.pages};
 }
 
-// Runs `child` in a process of its own and `parent` here; throws when either failed.
-void in_two(const std::function<void()>& child, const std::function<void()>& parent)
-{
-	const pid_t pid = ::fork();
-	if (pid == 0) {
-		int code = ok;
-		try {
-			child();
-		} catch (const failure& why) {
-			std::fprintf(stderr, "fbuf bench: %s\n", why.what().c_str());
-			code = why.code();
-		}
-		::_exit(code);
-	}
-	int status = 0;
-	try {
-		parent();
-	} catch (const failure&) {
-		::waitpid(pid, &status, 0);
-		throw;
-	}
-	::waitpid(pid, &status, 0);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != ok)
-		throw failure(failed, "the other process failed");
-}
-
-// Let the kernel finish what the measurement before left to it: the memory of processes that ended.
-void settle()
-{
-	::usleep(100'000);
-}
-
 // Time from when the warm-up is consumed to when the last message that counts is. A single clock, read
 // by the consumer: whatever either process does in between is counted.
 double measure_stream(const measurement& of, bench::effort& effort)
@@ -119,7 +77,7 @@ double measure_stream(const measurement& of, bench::effort& effort)
 	const std::uint64_t warm_up = warm_up_of(of.shape);
 	auto link = bench::make_link(of.mechanism, of.shape);
 	std::uint64_t elapsed = 0;
-	in_two(
+	bench::in_two(
 		[&] {
 			link->open_producer();
 			produce_stream(*link, of);
@@ -127,12 +85,12 @@ double measure_stream(const measurement& of, bench::effort& effort)
 		},
 		[&] {
 			link->open_consumer();
-			settle();
+			bench::settle();
 			consume_until(*link, 0, warm_up, of.shape.batch);
 			const auto before = link->caused();
-			const std::uint64_t start = now_ns();
+			const std::uint64_t start = bench::now_ns();
 			consume_until(*link, warm_up, warm_up + of.messages, of.shape.batch);
-			elapsed = now_ns() - start;
+			elapsed = bench::now_ns() - start;
 			effort = difference(link->caused(), before);
 			consume_until(*link, warm_up + of.messages, 2 * warm_up + of.messages, of.shape.batch);
 		});
@@ -148,7 +106,7 @@ double measure_pingpong(const measurement& of)
 	// One more, so that the end of the other process is not counted.
 	const std::uint64_t end = warm_up + of.messages + 1;
 	std::uint64_t elapsed = 0;
-	in_two(
+	bench::in_two(
 		[&] {
 			there->open_consumer();
 			back->open_producer();
@@ -161,13 +119,13 @@ double measure_pingpong(const measurement& of)
 		[&] {
 			there->open_producer();
 			back->open_consumer();
-			settle();
+			bench::settle();
 			std::uint64_t start = 0;
 			for (std::uint64_t i = 0; i < end; i++) {
 				if (i == warm_up)
-					start = now_ns();
+					start = bench::now_ns();
 				if (i == end - 1)
-					elapsed = now_ns() - start;
+					elapsed = bench::now_ns() - start;
 				there->produce(i, 1);
 				consume_until(*back, i, i + 1, 1);
 			}
@@ -177,14 +135,7 @@ double measure_pingpong(const measurement& of)
 
 class report {
 public:
-	report(const options& want) : clock_(want.clock)
-	{
-		if (!want.output.empty()) {
-			file_.open(want.output, std::ios::app);
-			if (!file_)
-				throw failure(failed, "cannot write " + want.output);
-		}
-	}
+	explicit report(const options& want) : clock_(want.clock), to_(want.output) {}
 	void add(const measurement& of, double ns, const bench::effort& effort)
 	{
 		nlohmann::ordered_json record = {
@@ -203,12 +154,12 @@ public:
 			record["receiver_ptes"] = effort.ptes;
 			record["receiver_tlb_flushes"] = effort.tlb_flushes;
 		}
-		(file_.is_open() ? static_cast<std::ostream&>(file_) : std::cout) << record.dump() << std::endl;
+		to_.add(record);
 	}
 
 private:
 	std::string clock_;
-	std::ofstream file_;
+	bench::records to_;
 };
 
 void run_one(const measurement& of, report& to)
@@ -279,6 +230,7 @@ void add_bench(CLI::App& app)
 		  "Example:\n  fbuf bench transfer -m fbufs-secure-cached -m unix-stream -s 64K -s 1M -p stream";
 	transfer->footer(footer);
 	transfer->callback([want] { run(*want); });
+	add_bench_fdio(*command);
 }
 
 } // namespace tool

@@ -312,6 +312,7 @@ enum fbufs_gauge {
 	FBUFS_GAUGE_FBUFS,	/* with pages */
 	FBUFS_GAUGE_PAGES,
 	FBUFS_GAUGE_METADATA,	/* bytes that the module keeps for fbufs */
+	FBUFS_GAUGE_IO,		/* operations that are not over, fbufs on their way home included */
 	FBUFS_GAUGES,
 };
 
@@ -558,5 +559,217 @@ struct fbufs_receive {
 };
 
 #define FBUFS_RECEIVE _IO(FBUFS_TYPE, 0x24)
+
+/* Where an operation takes place in what its descriptor stands for. */
+#define FBUFS_IO_HERE (~0ULL)		/* the file position; for streams the only one */
+
+enum fbufs_io_opcode {
+	FBUFS_IO_WRITE,			/* slices to a descriptor */
+	FBUFS_IO_READ,			/* from a descriptor to an fbuf */
+};
+
+#define FBUFS_IO_GIVE (1U << 0)		/* writing: own fbufs go home afterwards */
+#define FBUFS_IO_APPEND (1U << 1)	/* writing: at the end of the file */
+#define FBUFS_IO_ALL (1U << 2)		/* reading: all of @length, or up to the end */
+#define FBUFS_IO_COPY (1U << 3)		/* reading: into an own fbuf, in any case */
+
+/**
+ * struct fbufs_io_op - an operation on a descriptor
+ * @cookie: comes back with the completion
+ * @offset: in the file, or FBUFS_IO_HERE
+ * @length: reading: bytes at most, 1 to FBUFS_MAX_BYTES. Writing: 0
+ * @address: datagram sockets: where the peer's address is (writing; NULL: that
+ *	of the connection) or is to go (reading; room for 128 bytes; or NULL);
+ *	otherwise NULL
+ * @fd: the descriptor
+ * @opcode: enum fbufs_io_opcode
+ * @flags: FBUFS_IO_GIVE to FBUFS_IO_COPY
+ * @slices: writing: how many, 1 to FBUFS_MAX_SLICES. Reading: 0
+ * @end: reading: the sending end of the own process for whose channel the fbuf
+ *	is allocated; -1: for none. Writing: -1
+ * @address_length: writing: bytes at @address
+ */
+struct fbufs_io_op {
+	__u64 cookie;
+	__u64 offset;
+	__u64 length;
+	__u64 address;
+	__s32 fd;
+	__u32 opcode;
+	__u32 flags;
+	__u32 slices;
+	__s32 end;
+	__u32 address_length;
+};
+
+/* How the bytes of an operation went. */
+#define FBUFS_IO_ZEROCOPY (1U << 0)	/* by reference, at least some of them */
+#define FBUFS_IO_COPIED (1U << 1)	/* by the processor, @copied of them */
+#define FBUFS_IO_FALLBACK (1U << 2)	/* copied for @reason, where others need not */
+#define FBUFS_IO_END (1U << 3)		/* reading: there is no more */
+#define FBUFS_IO_TRUNCATED (1U << 4)	/* reading: the datagram was longer */
+
+enum fbufs_io_reason {
+	FBUFS_IO_NO_REASON,
+	FBUFS_IO_PAGE_CACHE,		/* a file, not opened with O_DIRECT */
+	FBUFS_IO_NO_REFERENCES,		/* this kind of descriptor only copies */
+	FBUFS_IO_TRANSFORMED,		/* kTLS or a BPF program changes the bytes */
+	FBUFS_IO_NO_SCATTER_GATHER,	/* the network device cannot gather pages */
+	FBUFS_IO_NOT_FBUFS,		/* reading: what came was not fbufs' whole pages */
+};
+
+/**
+ * struct fbufs_completion - what became of an operation
+ * @cookie: the operation's
+ * @result: bytes done, or, when there were none, -errno
+ * @copied: bytes of these that the processor copied inside the kernel
+ * @fbuf: reading: the own fbuf that they are in; 0 without one
+ * @position: reading: offset of its first byte among the device's offsets
+ * @message: reading: the message held from here on, whose slices say where they
+ *	are; 0 without one
+ * @flags: FBUFS_IO_ZEROCOPY to FBUFS_IO_TRUNCATED
+ * @reason: enum fbufs_io_reason
+ * @slices: reading: of @message
+ * @address_length: reading: bytes at the operation's @address
+ */
+struct fbufs_completion {
+	__u64 cookie;
+	__s64 result;
+	__u64 copied;
+	__u64 fbuf;
+	__u64 position;
+	__u64 message;
+	__u32 flags;
+	__u32 reason;
+	__u32 slices;
+	__u32 address_length;
+};
+
+#define FBUFS_MAX_IO 1024		/* operations of a domain that are not complete */
+
+/**
+ * struct fbufs_io - send and receive through descriptors (FBUFS_IO, domain)
+ * @size: sizeof(struct fbufs_io)
+ * @flags: FBUFS_DONTWAIT
+ * @ops: array of struct fbufs_io_op to submit
+ * @slices: array of struct fbufs_slice: those of the first that writes, ...
+ * @nops: operations to submit; may be 0
+ * @nslices: slices
+ * @completions: where to write an array of struct fbufs_completion
+ * @out_slices: where to write an array of struct fbufs_slice: those of the first
+ *	@message, ...
+ * @room: room in @completions
+ * @slices_room: room in @out_slices
+ * @wait: how many completions to wait for, at most @room
+ * @out_completed: how many there are
+ *
+ * Submits operations, then gets on with those that wait for their descriptor,
+ * then reports what is complete. The kernel is a domain like any other: from
+ * the submission on the fbufs of an operation are locked, and are nobody's to
+ * write until the last reference to their pages in the kernel is gone. Then
+ * they are the caller's again, under the same handle, and the completion comes.
+ * With FBUFS_IO_GIVE the completion comes when the descriptor has accepted the
+ * bytes, and the fbufs go home later.
+ *
+ * Operations on one descriptor and in one direction happen in order. One that
+ * has to wait for its descriptor goes on when the process calls again; the
+ * domain polls POLLIN when there is a completion, or something to go on with.
+ * Files other than sockets, pipes and devices are read and written at once, as
+ * by read(2) and write(2), and the call takes that long. A closed descriptor
+ * stays open for its operations.
+ *
+ * Sockets and pipes get references to the pages: TCP, UDP and UNIX stream
+ * sockets, and pipes, copy nothing on the sending side, not even towards the
+ * same machine; other sockets copy, and so do kTLS and BPF sockmaps. Files
+ * copy through the page cache, unless opened with O_DIRECT. What another
+ * domain's FBUFS_IO put into a pipe or a UNIX stream socket in whole pages is
+ * received as a message that holds the very fbufs, without a copy, unless
+ * FBUFS_IO_COPY is set: the caller can map their pool, read, send on and
+ * release them.
+ *
+ * Returns how many operations were submitted, or the error of the first:
+ * EBADF: no such descriptor, or not open for that. EINVAL: also a descriptor
+ * that cannot be read or written, @offset for what has no positions, and this
+ * module's own descriptors. EBUSY: FBUFS_MAX_IO are not complete. ENXIO: no
+ * pool. ESPIPE: @offset. EPIPE: @end has no receivers. ENOENT, EACCES, ERANGE,
+ * EMSGSIZE, EOVERFLOW: as FBUFS_SEND. With any of these nothing has changed
+ * hands. With @nops 0, returns 0; EAGAIN: none is complete, with
+ * FBUFS_DONTWAIT and @wait. EMSGSIZE: @slices_room is too small for
+ * the next completion, which stays. What no operation is left for is not waited
+ * for.
+ *
+ * Errors in completions are those of read(2), write(2), send(2) and recv(2);
+ * EPIPE comes without a signal; ENOBUFS: the pool is too small; ECANCELED: by
+ * FBUFS_CANCEL.
+ */
+struct fbufs_io {
+	__u32 size;
+	__u32 flags;
+	__u64 ops;
+	__u64 slices;
+	__u32 nops;
+	__u32 nslices;
+	__u64 completions;
+	__u64 out_slices;
+	__u32 room;
+	__u32 slices_room;
+	__u32 wait;
+	__u32 out_completed;
+};
+
+#define FBUFS_IO _IO(FBUFS_TYPE, 0x0b)
+
+/**
+ * struct fbufs_cancel - give up operations (FBUFS_CANCEL, domain)
+ * @size: sizeof(struct fbufs_cancel)
+ * @flags: 0
+ * @cookie: of the operations
+ *
+ * Those with this cookie that wait for their descriptor complete, with the bytes
+ * done so far, or with ECANCELED without any. What a descriptor has accepted
+ * cannot be taken back: its pages come home when it is done with them, or when
+ * its other side is closed. Returns how many. ENOENT: none waits.
+ */
+struct fbufs_cancel {
+	__u32 size;
+	__u32 flags;
+	__u64 cookie;
+};
+
+#define FBUFS_CANCEL _IO(FBUFS_TYPE, 0x0c)
+
+#define FBUFS_MUTABLE_TAKEN (1U << 0)	/* the same pages, without a copy */
+#define FBUFS_MUTABLE_COPIED (1U << 1)	/* a copy: somebody else holds them, too */
+
+/**
+ * struct fbufs_make_mutable - take a held message over for writing (FBUFS_MAKE_MUTABLE)
+ * @size: sizeof(struct fbufs_make_mutable)
+ * @flags: 0
+ * @message: a message that the caller holds, of one slice
+ * @out_fbuf: the own fbuf with its bytes, to write, send or free
+ * @out_position: offset of its first byte among the device's offsets
+ * @out_offset: of the message's first byte in it
+ * @out_length: bytes of the message
+ * @out_how: FBUFS_MUTABLE_TAKEN or FBUFS_MUTABLE_COPIED
+ * @__reserved: 0
+ *
+ * The message is released. When nobody else holds its fbuf, the fbuf's pages
+ * move into the caller's pool, which has to have room for them, and leave their
+ * originator's. ENOENT: no such message held. EINVAL: it has several slices.
+ * ENXIO: no pool. EAGAIN, ENOBUFS: no room in the pool, as FBUFS_ALLOC.
+ */
+struct fbufs_make_mutable {
+	__u32 size;
+	__u32 flags;
+	__u64 message;
+	__u64 out_fbuf;
+	__u64 out_position;
+	__u32 out_offset;
+	__u32 out_length;
+	__u32 out_how;
+	__u32 __reserved;
+};
+
+#define FBUFS_MAKE_MUTABLE _IO(FBUFS_TYPE, 0x0d)
 
 #endif /* _UAPI_LINUX_FBUFS_H */

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Copyright (c) 2026 The fbufs authors */
+/*
+ * How bytes get from fbufs to what a descriptor stands for, and back: the only
+ * file that knows kinds of descriptors.
+ */
+#ifndef FBUFS_DESCRIPTOR_H
+#define FBUFS_DESCRIPTOR_H
+
+#include <linux/types.h>
+
+struct fbufs_io_op;
+struct fdio_op;
+struct file;
+
+int descriptor_check(struct file *file, const struct fbufs_io_op *args);
+bool descriptor_can_wait(struct file *file);
+int descriptor_write(struct fdio_op *op);
+int descriptor_take(struct fdio_op *op);
+int descriptor_read(struct fdio_op *op);
+
+#endif

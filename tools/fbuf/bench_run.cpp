@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+
+#include "bench_run.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <iostream>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace bench {
+
+using tool::failure;
+
+void die(const char* doing)
+{
+	throw failure(tool::failed, std::string(doing) + ": " + std::strerror(errno));
+}
+
+std::uint64_t now_ns(clockid_t clock)
+{
+	timespec now = {};
+	::clock_gettime(clock, &now);
+	return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+void settle()
+{
+	::usleep(100'000);
+}
+
+void in_two(const std::function<void()>& child, const std::function<void()>& parent)
+{
+	const pid_t pid = ::fork();
+	if (pid == 0) {
+		int code = tool::ok;
+		try {
+			child();
+		} catch (const failure& why) {
+			std::fprintf(stderr, "fbuf bench: %s\n", why.what().c_str());
+			code = why.code();
+		}
+		::_exit(code);
+	}
+	int status = 0;
+	try {
+		parent();
+	} catch (const failure&) {
+		::waitpid(pid, &status, 0);
+		throw;
+	}
+	::waitpid(pid, &status, 0);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != tool::ok)
+		throw failure(tool::failed, "the other process failed");
+}
+
+records::records(const std::string& file)
+{
+	if (file.empty())
+		return;
+	file_.open(file, std::ios::app);
+	if (!file_)
+		throw failure(tool::failed, "cannot write " + file);
+}
+
+void records::add(const nlohmann::ordered_json& record)
+{
+	(file_.is_open() ? static_cast<std::ostream&>(file_) : std::cout) << record.dump() << std::endl;
+}
+
+void descriptor::close()
+{
+	if (fd_ >= 0)
+		::close(fd_);
+	fd_ = -1;
+}
+
+descriptor checked(int fd, const char* doing)
+{
+	if (fd < 0)
+		die(doing);
+	return descriptor(fd);
+}
+
+mapping::mapping(std::size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+	void* at = ::mmap(nullptr, bytes, protection, flags, fd, offset);
+	if (at == MAP_FAILED)
+		die("mmap");
+	bytes_ = {static_cast<std::byte*>(at), bytes};
+}
+
+mapping::~mapping()
+{
+	::munmap(bytes_.data(), bytes_.size());
+}
+
+} // namespace bench
