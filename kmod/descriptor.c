@@ -468,6 +468,14 @@ static void unix_take(struct fdio_op *op, struct sock *sk)
 	mutex_unlock(&unix_sk(sk)->iolock);
 }
 
+/* Whether fbufs of others may arrive as they are. */
+static bool descriptor_can_give(struct file *file, const struct socket *sock)
+{
+	if (sock)
+		return sock->sk->sk_family == AF_UNIX && sock->type == SOCK_STREAM;
+	return descriptor_pipe(file);
+}
+
 /**
  * descriptor_take - take fbufs of others that have arrived as whole pages
  * @op: an operation that reads
@@ -480,7 +488,7 @@ int descriptor_take(struct fdio_op *op)
 	struct socket *sock = sock_from_file(op->file);
 	u64 before = op->done;
 
-	if (!pipe && (!sock || sock->sk->sk_family != AF_UNIX || sock->type != SOCK_STREAM))
+	if (!descriptor_can_give(op->file, sock))
 		return 0;
 	if (!op->taken) {
 		op->taken = aggregate_alloc(TAKEN_SLICES);
@@ -567,6 +575,14 @@ int descriptor_write(struct fdio_op *op)
 	return n;
 }
 
+/* Why reading copied. */
+static u32 read_copies(const struct fdio_op *op, const struct socket *sock)
+{
+	if (S_ISREG(file_inode(op->file)->i_mode))
+		return FBUFS_IO_PAGE_CACHE;
+	return descriptor_can_give(op->file, sock) ? FBUFS_IO_NOT_FBUFS : FBUFS_IO_NO_REFERENCES;
+}
+
 /**
  * descriptor_read - a step of an operation that reads, into its own fbuf
  * @op: the operation, with room left
@@ -588,7 +604,6 @@ int descriptor_read(struct fdio_op *op)
 		return n;
 	op_advance(op, n);
 	if (!(op->how & FBUFS_IO_ZEROCOPY))
-		op_copied(op, n, S_ISREG(file_inode(op->file)->i_mode) ? FBUFS_IO_PAGE_CACHE :
-									FBUFS_IO_NOT_FBUFS);
+		op_copied(op, n, read_copies(op, sock));
 	return n;
 }

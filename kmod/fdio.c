@@ -156,6 +156,11 @@ static void op_accept(struct fdio_op *op, int error)
 {
 	op->error = op->done ? 0 : error;
 	op_disarm(op);
+	/* What was given for nothing is given back, if it was all the caller's own. */
+	if (op->error && op->args.flags & FBUFS_IO_GIVE && !op->borrows) {
+		op->args.flags &= ~FBUFS_IO_GIVE;
+		transfer_return(op->aggregate);
+	}
 	fput(op->file);
 	op->file = NULL;
 	stats_count(&op->domain->counters, FBUFS_COUNT_BYTES_COPIED, op->copied);
@@ -595,6 +600,7 @@ static int op_add_slices(struct fdio_op *op, struct submit_cursor *cursor)
 		if (user_fetch(&slice, &cursor->slices[i], sizeof(slice)))
 			return -EFAULT;
 		if (slice.hold) {
+			op->borrows = true;
 			err = transfer_add_held(domain, op->aggregate, &slice);
 		} else if (pool) {
 			spin_lock(&pool->lock);

@@ -53,6 +53,7 @@ struct fdio_wait {
  * @reported: the user knows the outcome
  * @cancelled: no more steps
  * @reads: it is FBUFS_IO_READ
+ * @borrows: some slices are of held messages
  * @aggregate: what is written; reading: what is read into; or NULL
  * @segment: the slice with the next byte
  * @offset: of that byte in the slice
@@ -85,6 +86,7 @@ struct fdio_op {
 	bool reported;
 	bool cancelled;
 	bool reads;
+	bool borrows;
 
 	struct fbufs_aggregate *aggregate;
 	u32 segment;

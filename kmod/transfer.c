@@ -715,6 +715,21 @@ void transfer_to_kernel(struct fbufs_aggregate *aggregate, bool returns)
 	}
 }
 
+/* What was handed over is to be returned after all. */
+void transfer_return(struct fbufs_aggregate *aggregate)
+{
+	u32 i;
+
+	for (i = 0; i < aggregate->nsegments; i++) {
+		struct fbuf *fbuf = aggregate->segments[i].fbuf;
+		struct fbufs_pool *pool = fbuf_pool(fbuf);
+
+		spin_lock(&pool->lock);
+		fbuf->access.flags |= ACCESS_RETURN;
+		spin_unlock(&pool->lock);
+	}
+}
+
 /**
  * transfer_is_last - whether nobody else holds the own fbufs of a message
  * @aggregate: the message

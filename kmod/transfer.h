@@ -42,6 +42,7 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 void transfer_drop(struct fbufs_aggregate **aggregates, u32 n);
 
 void transfer_to_kernel(struct fbufs_aggregate *aggregate, bool returns);
+void transfer_return(struct fbufs_aggregate *aggregate);
 bool transfer_is_last(struct fbufs_aggregate *aggregate);
 int transfer_take_over(struct fbufs_domain *domain, struct fbufs_make_mutable *mutable);
 

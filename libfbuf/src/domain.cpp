@@ -149,6 +149,7 @@ result<gauges> domain::gauge() const
 		.fbufs = n[FBUFS_GAUGE_FBUFS],
 		.pages = n[FBUFS_GAUGE_PAGES],
 		.metadata = n[FBUFS_GAUGE_METADATA],
+		.io = n[FBUFS_GAUGE_IO],
 	};
 }
 

@@ -98,6 +98,11 @@ void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes
 	drop_all(unfit);
 }
 
+buffer buffer_cache::adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept
+{
+	return buffer(this, handle, domain_->own(position), size);
+}
+
 void buffer_cache::give_back(std::uint64_t handle, std::byte* data, std::size_t size) noexcept
 {
 	std::unique_lock guard(lock_);
@@ -176,6 +181,15 @@ buffer_cache* domain_state::make_cache(int fd)
 	const std::lock_guard guard(caches_mutex_);
 	caches_.push_back(std::make_unique<buffer_cache>(this, fd));
 	return caches_.back().get();
+}
+
+buffer_cache* domain_state::find_cache(int fd) noexcept
+{
+	const std::lock_guard guard(caches_mutex_);
+	for (const auto& each : caches_)
+		if (each->fd() == fd)
+			return each.get();
+	return &loose_;
 }
 
 void domain_state::release_later(std::uint64_t handle) noexcept

@@ -48,6 +48,9 @@ public:
 	// Whether a send should ask for more, and how many: fills room of that many.
 	std::size_t wanted(std::size_t target) noexcept;
 	void refill(std::span<const fbufs_buffer> fresh, std::size_t bytes);
+	// An fbuf that the module allocated for this descriptor.
+	buffer adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept;
+	[[nodiscard]] int fd() const noexcept { return fd_; }
 	void give_back(std::uint64_t handle, std::byte* data, std::size_t size) noexcept;
 	// The sender goes: what is at hand is freed, and what comes back later too.
 	void close() noexcept;
@@ -97,6 +100,8 @@ public:
 	}
 
 	buffer_cache* make_cache(int fd);
+	// The cache of a sender's descriptor.
+	buffer_cache* find_cache(int fd) noexcept;
 	buffer_cache* loose_cache() noexcept { return &loose_; }
 
 	void release_later(std::uint64_t handle) noexcept;

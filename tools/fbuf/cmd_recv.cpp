@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 
-#include "tool.hpp"
+#include "pump.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -15,7 +15,9 @@ namespace {
 
 struct options {
 	std::string path;
-	std::string file = "-";
+	std::string file;
+	std::string from;
+	std::size_t block = 0;
 	unsigned wait = 10;
 	bool secure = false;
 	bool checksum = false;
@@ -45,8 +47,25 @@ void write_all(int fd, std::span<const std::byte> bytes, const std::string& name
 	}
 }
 
-void run(const options& want)
+// From what a descriptor stands for, instead of from a sender.
+void run_from(const options& want)
 {
+	const std::string& file = want.path.empty() ? "-" : want.path;
+	place from = place::open(want.from, direction::from);
+	place to = place::open(file == "-" ? file : "file:" + file, direction::to);
+	pump_options how;
+	how.block = want.block ? want.block : how.block;
+	how.checksum = want.checksum;
+	how.json = want.json;
+	how.quiet = want.quiet;
+	pump(from, to, "received", how);
+}
+
+void run_channel(const options& asked)
+{
+	options want = asked;
+	if (want.file.empty())
+		want.file = "-";
 	auto domain = expect(fbuf::domain::open(), "cannot open /dev/fbufs");
 	auto peer = expect(fbuf::connection::connect(want.path, std::chrono::seconds(want.wait)),
 			   "cannot connect to " + want.path);
@@ -87,14 +106,30 @@ void run(const options& want)
 		total.print(want.json);
 }
 
+void run(const options& want)
+{
+	if (want.from.empty() && want.path.empty())
+		throw failure(usage, "recv: the path of a sender, or --from, is needed");
+	if (!want.from.empty() && !want.file.empty())
+		throw failure(usage, "recv --from takes one file");
+	if (want.from.empty())
+		run_channel(want);
+	else
+		run_from(want);
+}
+
 } // namespace
 
 void add_recv(CLI::App& app)
 {
 	auto want = std::make_shared<options>();
-	CLI::App* command = app.add_subcommand("recv", "Receive what 'fbuf send' sends");
-	command->add_option("path", want->path, "UNIX socket path of the sender")->required();
-	command->add_option("file", want->file, "where to write it; '-': standard output")->capture_default_str();
+	CLI::App* command = app.add_subcommand("recv", "Receive what 'fbuf send' sends, or what comes from a socket or file");
+	command->add_option("path", want->path, "UNIX socket path of the sender; with --from: the file");
+	command->add_option("file", want->file, "where to write it; '-' or nothing: standard output");
+	command->add_option("-f,--from", want->from, std::string("receive from there, listening: ") + place_help);
+	command->add_option("-b,--block", want->block, "with --from: bytes of an fbuf; default 256K")
+		->transform(CLI::AsSizeValue(false))
+		->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
 	command->add_option("-w,--wait", want->wait, "seconds to wait for the sender to appear")->capture_default_str();
 	command->add_flag("-s,--secure", want->secure, "lock messages of a volatile channel before reading them");
 	command->add_flag("-c,--checksum", want->checksum, "print the SHA-256 of what was received");
@@ -103,6 +138,7 @@ void add_recv(CLI::App& app)
 	command->footer("Examples:\n"
 			"  fbuf recv /run/user/1000/film film.mkv\n"
 			"  fbuf recv /tmp/tree.sock - | tar x -C /there\n"
+			"  fbuf recv --from tcp:0.0.0.0:9000 film.mkv    # one connection; tcp-connect: goes and gets it\n"
 			"The final line and progress go to standard error.");
 	command->callback([want] { run(*want); });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 
-#include "tool.hpp"
+#include "pump.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -16,8 +16,9 @@ namespace {
 
 struct options {
 	std::string path;
-	std::string file = "-";
-	std::size_t block = 64 << 10;
+	std::string file;
+	std::string to;
+	std::size_t block = 0; // 0: what suits the way
 	std::uint64_t pool = 0;
 	unsigned receivers = 1;
 	std::uint32_t depth = 64;
@@ -26,6 +27,8 @@ struct options {
 	bool checksum = false;
 	bool json = false;
 	bool quiet = false;
+
+	[[nodiscard]] std::size_t block_or(std::size_t usual) const { return block ? block : usual; }
 };
 
 int open_input(const std::string& file)
@@ -66,8 +69,28 @@ void gather(fbuf::listener& at, fbuf::sender& sender, fbuf::endpoint&& first, co
 	}
 }
 
-void run(const options& want)
+// To what a descriptor stands for, instead of to receivers.
+void run_to(const options& want)
 {
+	// The only positional argument is the file.
+	const std::string& file = want.path.empty() ? "-" : want.path;
+	place from = place::open(file == "-" ? file : "file:" + file, direction::from);
+	place to = place::open(want.to, direction::to);
+	pump_options how;
+	how.block = want.block_or(how.block);
+	how.pool = want.pool;
+	how.checksum = want.checksum;
+	how.json = want.json;
+	how.quiet = want.quiet;
+	pump(from, to, "sent", how);
+}
+
+void run_channel(const options& asked)
+{
+	options want = asked;
+	want.block = asked.block_or(64 << 10);
+	if (want.file.empty())
+		want.file = "-";
 	const int input = open_input(want.file);
 	struct stat status = {};
 	::fstat(input, &status);
@@ -110,18 +133,30 @@ void run(const options& want)
 		total.print(want.json);
 }
 
+void run(const options& want)
+{
+	if (want.to.empty() && want.path.empty())
+		throw failure(usage, "send: a path at which receivers find this sender, or --to, is needed");
+	if (!want.to.empty() && !want.file.empty())
+		throw failure(usage, "send --to takes one file");
+	if (want.to.empty())
+		run_channel(want);
+	else
+		run_to(want);
+}
+
 } // namespace
 
 void add_send(CLI::App& app)
 {
 	auto want = std::make_shared<options>();
-	CLI::App* command = app.add_subcommand("send", "Send a file or a stream to receivers");
-	command->add_option("path", want->path, "UNIX socket path at which receivers find this sender")->required();
-	command->add_option("file", want->file, "what to send; '-': standard input")->capture_default_str();
-	command->add_option("-b,--block", want->block, "bytes of an fbuf; a suffix K, M is understood")
+	CLI::App* command = app.add_subcommand("send", "Send a file or a stream to receivers, or to a socket or file");
+	command->add_option("path", want->path, "UNIX socket path at which receivers find this sender; with --to: the file");
+	command->add_option("file", want->file, "what to send; '-' or nothing: standard input");
+	command->add_option("-t,--to", want->to, std::string("send there, without receivers: ") + place_help);
+	command->add_option("-b,--block", want->block, "bytes of an fbuf; a suffix K, M is understood; default 64K, with --to 256K")
 		->transform(CLI::AsSizeValue(false))
-		->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30))
-		->capture_default_str();
+		->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
 	command->add_option("-p,--pool", want->pool, "bytes of memory for fbufs; default: what the queue can hold")
 		->transform(CLI::AsSizeValue(false));
 	command->add_option("-n,--receivers", want->receivers, "wait for that many receivers; all get everything")
@@ -138,6 +173,8 @@ void add_send(CLI::App& app)
 	command->footer("Examples:\n"
 			"  fbuf send /run/user/1000/film film.mkv        # waits for one 'fbuf recv'\n"
 			"  tar c . | fbuf send -n 2 /tmp/tree.sock -     # to two receivers at once\n"
+			"  fbuf send --to tcp:player:9000 film.mkv       # over a socket, without a copy of what was read\n"
+			"  fbuf send --to unix:/run/app.sock -\n"
 			"The final line and progress go to standard error.");
 	command->callback([want] { run(*want); });
 }

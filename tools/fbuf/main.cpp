@@ -15,6 +15,7 @@ int main(int argc, char** argv)
 		   "'fbuf COMMAND --help' has examples. See also fbuf(1), libfbuf(3), fbufs(4).");
 	tool::add_send(app);
 	tool::add_recv(app);
+	tool::add_relay(app);
 	tool::add_demo(app);
 	tool::add_info(app);
 	tool::add_bench(app);

@@ -85,6 +85,7 @@ std::string human_bytes(double bytes);
 
 void add_send(CLI::App& app);
 void add_recv(CLI::App& app);
+void add_relay(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_info(CLI::App& app);
 void add_bench(CLI::App& app);

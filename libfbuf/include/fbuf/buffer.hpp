@@ -59,6 +59,7 @@ private:
 	friend class detail::buffer_cache;
 	friend class aggregate;
 	friend class sender;
+	friend class io;
 
 	buffer(detail::buffer_cache* cache, std::uint64_t handle, std::byte* data, std::size_t size)
 		: cache_(cache), handle_(handle), data_(data), size_(size)

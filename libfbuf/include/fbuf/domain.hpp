@@ -29,6 +29,7 @@ struct counters {
 struct gauges {
 	std::uint64_t domains, pools, channels, ends, windows, messages, fbufs, pages;
 	std::uint64_t metadata; ///< bytes that the module keeps for fbufs
+	std::uint64_t io;       ///< operations on descriptors that are not over
 };
 
 /// What the module is and can do.
@@ -87,6 +88,8 @@ public:
 	[[nodiscard]] result<location> locate(const void* address) const;
 
 private:
+	friend class io;
+	friend result<struct taken_over> make_mutable(domain& which, message&& held);
 	friend result<void> report_violations(const domain& which, int fd);
 	explicit domain(std::unique_ptr<detail::domain_state> state);
 	std::unique_ptr<detail::domain_state> state_;

@@ -13,6 +13,7 @@
 #include <fbuf/channel.hpp>
 #include <fbuf/domain.hpp>
 #include <fbuf/error.hpp>
+#include <fbuf/io.hpp>
 #include <fbuf/message.hpp>
 #include <fbuf/pool.hpp>
 #include <fbuf/rendezvous.hpp>

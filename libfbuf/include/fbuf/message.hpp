@@ -63,7 +63,9 @@ public:
 
 private:
 	friend class aggregate;
+	friend class io;
 	friend class receiver;
+	friend result<struct taken_over> make_mutable(class domain& which, message&& held);
 	// Empty; its handle is somebody else's to release.
 	void forget() noexcept
 	{
@@ -120,6 +122,7 @@ public:
 	[[nodiscard]] std::uint64_t length() const noexcept { return length_; }
 
 private:
+	friend class io;
 	friend class sender;
 	struct part {
 		std::uint64_t fbuf;

@@ -669,7 +669,8 @@ struct fbufs_completion {
  * write until the last reference to their pages in the kernel is gone. Then
  * they are the caller's again, under the same handle, and the completion comes.
  * With FBUFS_IO_GIVE the completion comes when the descriptor has accepted the
- * bytes, and the fbufs go home later.
+ * bytes, and the fbufs go home later; when it accepts none, they are the caller's
+ * again, unless slices of held messages were among them: then they go home.
  *
  * Operations on one descriptor and in one direction happen in order. One that
  * has to wait for its descriptor goes on when the process calls again; the
