@@ -755,7 +755,7 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 		*wake = false;
 		n = sender_wait(end, wait);
 	}
-	return done ? done : n;
+	return done ? (long)done : n;
 }
 
 /* Allocate what is to be had without waiting, as an extra after a send. */

@@ -16,6 +16,7 @@
 
 #include <linux/bvec.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/net.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/skmsg.h>
@@ -51,6 +52,14 @@ static bool descriptor_has_positions(struct file *file)
 bool descriptor_can_wait(struct file *file)
 {
 	return file_can_poll(file) && !S_ISREG(file_inode(file)->i_mode);
+}
+
+/* Whether nothing read is a message, not the end. */
+bool descriptor_has_datagrams(struct file *file)
+{
+	struct socket *sock = sock_from_file(file);
+
+	return sock && sock->type == SOCK_DGRAM;
 }
 
 /* Whether a descriptor is good for an operation: 0, -EBADF, -EINVAL, -ESPIPE. */
@@ -211,6 +220,13 @@ static int socket_write(struct fdio_op *op, struct socket *sock, struct blocks *
 	}
 	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, blocks->vec, blocks->n, blocks->bytes);
 	n = sock_sendmsg(sock, &msg);
+	if (n == -EMSGSIZE && msg.msg_flags & MSG_SPLICE_PAGES) {
+		/* More places than a packet can refer to, perhaps. */
+		reason = FBUFS_IO_NO_REFERENCES;
+		msg.msg_flags &= ~MSG_SPLICE_PAGES;
+		iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, blocks->vec, blocks->n, blocks->bytes);
+		n = sock_sendmsg(sock, &msg);
+	}
 	if (n > 0 && reason == FBUFS_IO_NO_REASON)
 		op->how |= FBUFS_IO_ZEROCOPY;
 	else if (n > 0)
@@ -244,7 +260,7 @@ static int socket_read(struct fdio_op *op, struct socket *sock, struct blocks *b
 
 static void fbufs_pipe_release(struct pipe_inode_info *pipe, struct pipe_buffer *buf)
 {
-	fdio_put((struct fdio_op *)buf->private);
+	fdio_put_buffer((struct fdio_op *)buf->private);
 }
 
 static bool fbufs_pipe_get(struct pipe_inode_info *pipe, struct pipe_buffer *buf)
@@ -264,18 +280,14 @@ static void fbufs_spd_release(struct splice_pipe_desc *spd, unsigned int i)
 
 static void pipe_wake_readers(struct pipe_inode_info *pipe)
 {
-	/* Pairs with the barrier of who goes to sleep on it. */
-	smp_mb();
-	if (waitqueue_active(&pipe->rd_wait))
+	if (wq_has_sleeper(&pipe->rd_wait))
 		wake_up_interruptible_poll(&pipe->rd_wait, EPOLLIN | EPOLLRDNORM);
 	kill_fasync(&pipe->fasync_readers, SIGIO, POLL_IN);
 }
 
 static void pipe_wake_writers(struct pipe_inode_info *pipe)
 {
-	/* Pairs with the barrier of who goes to sleep on it. */
-	smp_mb();
-	if (waitqueue_active(&pipe->wr_wait))
+	if (wq_has_sleeper(&pipe->wr_wait))
 		wake_up_interruptible_poll(&pipe->wr_wait, EPOLLOUT | EPOLLWRNORM);
 	kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
 }
@@ -516,7 +528,8 @@ int descriptor_take(struct fdio_op *op)
 static int file_move(struct fdio_op *op, struct blocks *blocks)
 {
 	struct file *file = op->file;
-	bool here = op->args.offset == FBUFS_IO_HERE, locks = here && file->f_mode & FMODE_ATOMIC_POS;
+	bool here = op->args.offset == FBUFS_IO_HERE;
+	bool locks = here && file->f_mode & FMODE_ATOMIC_POS;
 	struct iov_iter iter;
 	struct kiocb kiocb;
 	int n;
@@ -539,7 +552,7 @@ static int file_move(struct fdio_op *op, struct blocks *blocks)
 		mutex_unlock(&file->f_pos_lock);
 	if (n <= 0)
 		return n;
-	if (kiocb.ki_flags & IOCB_DIRECT)
+	if (kiocb.ki_flags & IOCB_DIRECT && file_inode(file)->i_sb->s_magic != TMPFS_MAGIC)
 		op->how |= FBUFS_IO_ZEROCOPY;
 	else if (!op->reads)
 		op_copied(op, n, S_ISREG(file_inode(file)->i_mode) ? FBUFS_IO_PAGE_CACHE :

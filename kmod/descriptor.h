@@ -15,6 +15,7 @@ struct file;
 
 int descriptor_check(struct file *file, const struct fbufs_io_op *args);
 bool descriptor_can_wait(struct file *file);
+bool descriptor_has_datagrams(struct file *file);
 int descriptor_write(struct fdio_op *op);
 int descriptor_take(struct fdio_op *op);
 int descriptor_read(struct fdio_op *op);

@@ -70,6 +70,7 @@ struct fbufs_member {
  * @io_ops: operations on descriptors
  * @nio: those that are not reported
  * @io_ended: no more of them
+ * @io_look: something may have come home
  * @io_looks: times that @io_work found nothing new
  * @io_work: looks after them while the process does not call
  */
@@ -98,6 +99,7 @@ struct fbufs_domain {
 	struct list_head io_ops;
 	u32 nio;
 	bool io_ended;
+	bool io_look;
 	u32 io_looks;
 	struct delayed_work io_work;
 };
@@ -110,6 +112,14 @@ static inline struct fbufs_domain *domain_get(struct fbufs_domain *domain)
 {
 	kref_get(&domain->ref);
 	return domain;
+}
+
+/* Pages of operations on descriptors may have come home: have somebody look. */
+static inline void domain_look_at_io(struct fbufs_domain *domain)
+{
+	WRITE_ONCE(domain->io_look, true);
+	if (wq_has_sleeper(&domain->wait))
+		wake_up_all(&domain->wait);
 }
 
 int domain_check(const struct fbufs_domain *domain);

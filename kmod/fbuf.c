@@ -178,12 +178,21 @@ void fbuf_pages_move(struct fbuf *to, struct fbuf *from)
 	from->scattered = false;
 }
 
-void fbuf_pages_zero(struct fbuf *fbuf)
+/* Zero all bytes from @offset on. */
+void fbuf_pages_zero(struct fbuf *fbuf, u64 offset)
 {
-	u32 left = fbuf_npages(fbuf);
+	u32 page = offset >> PAGE_SHIFT;
+	u32 left = fbuf_npages(fbuf) - page;
 	struct fbuf_cursor cursor;
 
-	fbuf_cursor_init(&cursor, fbuf, 0);
+	if (!left)
+		return;
+	fbuf_cursor_init(&cursor, fbuf, page);
+	if (offset_in_page(offset)) {
+		memzero_page(pfn_to_page(fbuf_cursor_next(&cursor)), offset_in_page(offset),
+			     PAGE_SIZE - offset_in_page(offset));
+		left--;
+	}
 	while (left--) {
 		clear_highpage(pfn_to_page(fbuf_cursor_next(&cursor)));
 		cond_resched();

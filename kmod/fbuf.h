@@ -127,7 +127,7 @@ int fbuf_pages_alloc(struct fbuf *fbuf);
 void fbuf_pages_free(struct fbuf *fbuf);
 bool fbuf_pages_are_home(const struct fbuf *fbuf);
 void fbuf_pages_move(struct fbuf *to, struct fbuf *from);
-void fbuf_pages_zero(struct fbuf *fbuf);
+void fbuf_pages_zero(struct fbuf *fbuf, u64 offset);
 void fbuf_cursor_init(struct fbuf_cursor *cursor, struct fbuf *fbuf, u32 page);
 
 /* The next page frame, of a run of @n that the cursor passes over. */

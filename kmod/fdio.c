@@ -4,6 +4,7 @@
 #include <linux/file.h>
 #include <linux/hrtimer.h>
 #include <linux/module.h>
+#include <linux/net.h>
 #include <linux/slab.h>
 #include <linux/socket.h>
 #include <linux/uaccess.h>
@@ -17,6 +18,8 @@
 #include "transfer.h"
 #include "user.h"
 
+/* Up to so many bytes are mapped before they are touched. */
+#define FDIO_SHOWN SZ_256K
 /* How long who waits for pages to come home sleeps between two looks. */
 #define LOOK_NS (100 * NSEC_PER_USEC)
 /* How often somebody looks while nobody calls. */
@@ -66,6 +69,24 @@ void fdio_get(struct fdio_op *op)
 void fdio_put(struct fdio_op *op)
 {
 	kref_put(&op->ref, op_free);
+}
+
+/* The last but one reference may be a pipe buffer's: then it has drained. */
+void fdio_put_buffer(struct fdio_op *op)
+{
+	struct fbufs_domain *domain;
+
+	spin_lock(&orphans_lock);
+	/* Nobody waits for what was given away. */
+	domain = op->args.flags & FBUFS_IO_GIVE ? NULL : op->domain;
+	if (domain)
+		domain_get(domain);
+	spin_unlock(&orphans_lock);
+	fdio_put(op);
+	if (domain) {
+		domain_look_at_io(domain);
+		domain_put(domain);
+	}
 }
 
 static void drop_message(struct fbufs_aggregate **aggregate)
@@ -234,10 +255,12 @@ static void op_finish_target(struct fdio_op *op)
 {
 	if (!op->aggregate)
 		return;
+	if (op->done && !op->taken)
+		fbuf_pages_zero(op->aggregate->segments[0].fbuf, op->done);
 	drop_message(&op->aggregate);
 	if (op->error || !op->done || op->taken) {
 		transfer_free(op->domain, &op->buffer.fbuf, 1);
-		op->buffer.fbuf = 0;
+		op->buffer = (struct fbufs_buffer){ };
 	} else {
 		map_give(op->domain, &op->buffer, 1);
 	}
@@ -276,7 +299,7 @@ static int op_write(struct fdio_op *op)
 	return 0;
 }
 
-/* Return: bytes, 0 at the end, -EAGAIN, or another error. */
+/* Return: bytes, 0 at the end, -EAGAIN, -ENODATA when it is over all the same, or an error. */
 static int op_read_some(struct fdio_op *op)
 {
 	int n = 0;
@@ -290,7 +313,7 @@ static int op_read_some(struct fdio_op *op)
 		return -EAGAIN;
 	/* There is something that cannot be taken; what was taken is a message of its own. */
 	if (op->done && !op->aggregate)
-		return 0;
+		return -ENODATA;
 	n = op_get_target(op);
 	if (!n)
 		n = descriptor_read(op);
@@ -311,9 +334,9 @@ static int op_read(struct fdio_op *op)
 		 (n == -EAGAIN && op->stuck && !tries++));
 	if (n == -EAGAIN)
 		return 1;
-	if (!n && !op->done)
+	if (!n && !descriptor_has_datagrams(op->file))
 		op->how |= FBUFS_IO_END;
-	op_accept(op, min(n, 0));
+	op_accept(op, n < 0 && n != -ENODATA ? n : 0);
 	op_finish_taken(op);
 	op_finish_target(op);
 	return 0;
@@ -395,7 +418,9 @@ static bool op_is_home(struct fdio_op *op)
 	for (i = 0; i < op->aggregate->nsegments; i++)
 		if (!fbuf_pages_are_home(op->aggregate->segments[i].fbuf))
 			return false;
-	return op->args.flags & FBUFS_IO_GIVE || !op->domain || transfer_is_last(op->aggregate);
+	/* With fbufs of others it could wait for them and they for it. */
+	return op->args.flags & FBUFS_IO_GIVE || !op->domain || op->borrows ||
+	       transfer_is_last(op->aggregate);
 }
 
 /* It is over with an operation that was reported, too. Context: io_lock. */
@@ -563,9 +588,10 @@ void fdio_end(struct fbufs_domain *domain)
 			drop_message(&op->taken);
 		if (op->channel)
 			channel_put(op->channel);
-		op->domain = NULL;
 	}
 	spin_lock(&orphans_lock);
+	list_for_each_entry(op, &ops, link)
+		op->domain = NULL;
 	list_splice_tail(&ops, &orphans);
 	spin_unlock(&orphans_lock);
 	schedule_delayed_work(&orphans_work, 0);
@@ -610,6 +636,8 @@ static int op_add_slices(struct fdio_op *op, struct submit_cursor *cursor)
 			err = slice.length ? -ENOENT : -EINVAL;
 		}
 	}
+	if (!op->borrows && op->args.slices == 1)
+		op->buffer.fbuf = slice.fbuf;
 	return err;
 }
 
@@ -690,6 +718,8 @@ static int op_prepare(struct fdio_op *op, struct submit_cursor *cursor)
 	if (!op->file)
 		return -EBADF;
 	err = descriptor_check(op->file, &op->args);
+	if (!err && op->args.address && !sock_from_file(op->file))
+		err = -EINVAL;
 	if (!err)
 		err = op->args.opcode == FBUFS_IO_WRITE ? op_prepare_write(op, cursor) :
 							  op_prepare_read(op, cursor);
@@ -771,7 +801,7 @@ static long submit_all(struct fbufs_domain *domain, const struct fbufs_io *io,
 	for (i = 0; i < io->nops && !err; i++)
 		err = submit_one(domain, &ops[i], &cursor);
 	i -= !!err;
-	return i ? i : err;
+	return i ? (long)i : err;
 }
 
 /*
@@ -788,8 +818,8 @@ static bool op_is_complete(const struct fdio_op *op)
 /* Whether there is a completion, or something to go on with. */
 bool fdio_has_news(struct fbufs_domain *domain)
 {
+	bool news = READ_ONCE(domain->io_look);
 	struct fdio_op *op;
-	bool news = false;
 
 	spin_lock(&domain->io_lock);
 	list_for_each_entry(op, &domain->io_ops, link)
@@ -858,8 +888,8 @@ static int report_one(struct fbufs_domain *domain, struct fdio_op *op,
 		.cookie = op->args.cookie,
 		.result = op->done ?: op->error,
 		.copied = op->copied,
-		.fbuf = op->buffer.fbuf,
-		.position = op->buffer.fbuf ? op->buffer.position : 0,
+		.fbuf = op->reads ? op->buffer.fbuf : 0,
+		.position = op->reads ? op->buffer.position : 0,
 		.flags = op->how,
 		.reason = op->reason,
 		.slices = op->taken ? op->taken->nsegments : 0,
@@ -880,7 +910,9 @@ static int report_one(struct fbufs_domain *domain, struct fdio_op *op,
 	if (!err && op->taken) {
 		err = report_slices(op->taken, cursor->slices);
 		if (!err) {
-			map_show(domain, &op->taken, 1, 0);
+			/* What is longer is shown where it is touched. */
+			if (op->taken->length <= FDIO_SHOWN)
+				map_show(domain, &op->taken, 1, 0);
 			err = domain_commit_holds(domain, &completion.message, &op->taken, 1);
 		}
 	}
@@ -889,6 +921,10 @@ static int report_one(struct fbufs_domain *domain, struct fdio_op *op,
 	if (err)
 		return err;
 	op->taken = NULL;
+	/* Back from a write: its process is likely to fill it again. */
+	if (!op->reads && op->buffer.fbuf && op->done <= FDIO_SHOWN &&
+	    !(op->args.flags & FBUFS_IO_GIVE))
+		map_give(domain, &op->buffer, 1);
 	cursor->completions++;
 	cursor->room--;
 	cursor->slices += completion.slices;
@@ -984,6 +1020,8 @@ long fdio_call(struct fbufs_domain *domain, struct fbufs_io *io, bool wait,
 	if (submitted < 0)
 		return submitted;
 	for (;;) {
+		/* Before looking: who sets it again has something new. */
+		WRITE_ONCE(domain->io_look, false);
 		domain_step_all(domain);
 		fdio_collect(domain);
 		err = report_all(domain, &cursor);

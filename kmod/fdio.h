@@ -42,7 +42,8 @@ struct fdio_wait {
  * struct fdio_op - see the head of this file
  * @ref: one for the list, one for each pipe buffer
  * @link: in the domain's list, in the order of submission; or among the orphans
- * @domain: whose; NULL once it has ended
+ * @domain: whose; NULL once it has ended. The lock of the orphans guards that for
+ *	those who are not working on it
  * @file: with a reference, until it is accepted
  * @args: what the user wants
  * @address: of the peer
@@ -120,5 +121,6 @@ void fdio_exit(void);
 /* For pipe buffers, which refer to the operation that put them there. */
 void fdio_get(struct fdio_op *op);
 void fdio_put(struct fdio_op *op);
+void fdio_put_buffer(struct fdio_op *op);
 
 #endif

@@ -266,7 +266,7 @@ static long read_notices(struct fbufs_pool *pool, u64 __user *out, u32 count)
 		if (!n)
 			break;
 		if (user_store(out + done, batch, n * sizeof(*batch)))
-			return done ? done : -EFAULT;
+			return done ? (long)done : -EFAULT;
 		pool_drop_notices(pool, n);
 		done += n;
 	}

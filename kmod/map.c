@@ -415,6 +415,19 @@ static bool window_right(struct fbufs_window *window, u32 page, struct map_right
 }
 
 /*
+ * A first touch near the start of a long fbuf, such as of a header, is given few
+ * entries; any other all of them at once.
+ */
+#define FIRST_TOUCH 16
+#define LONG_RUN 64
+
+static void right_trim(struct map_right *right, u32 page)
+{
+	if (right->npages > LONG_RUN && page < FIRST_TOUCH)
+		right->npages = FIRST_TOUCH;
+}
+
+/*
  * Operations on windows
  */
 
@@ -430,8 +443,10 @@ static vm_fault_t window_fault(struct vm_fault *vmf)
 	if (window->vma != vmf->vma)
 		return VM_FAULT_SIGBUS;
 	down_read(&window->pool->map_sem);
-	if (window_right(window, page, &right))
+	if (window_right(window, page, &right)) {
+		right_trim(&right, page - fbuf_first(right.fbuf) - right.page);
 		ret = window_insert(window, &right) ? VM_FAULT_OOM : VM_FAULT_NOPAGE;
+	}
 	up_read(&window->pool->map_sem);
 	if (ret == VM_FAULT_SIGBUS)
 		stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS_DENIED, 1);

@@ -176,7 +176,7 @@ static bool take_zeroed(struct fbufs_class *class, struct fbufs_buffer *buffer)
 
 	if (!fbuf)
 		return false;
-	fbuf_pages_zero(fbuf);
+	fbuf_pages_zero(fbuf, 0);
 	spin_lock(&pool->lock);
 	orphan = pool->orphan;
 	if (orphan)
@@ -237,16 +237,21 @@ int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 	return done;
 }
 
-/* One fbuf that the kernel is to fill first: as transfer_alloc(), not mapped. */
+/*
+ * One fbuf that the kernel is to fill first: as transfer_alloc(), not mapped, and
+ * with what its own process left in it: the caller zeroes what it does not fill.
+ */
 int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *class,
 			   struct fbufs_buffer *buffer)
 {
 	bool unmapped;
-	int done = alloc_some(class, buffer, 1, &unmapped);
+	int err = 0;
 
-	if (done > 0)
-		stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
-	return min(done, 0);
+	if (!pool_take(class, buffer, 1, &unmapped))
+		err = pool_grow(class, buffer);
+	if (!err)
+		stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, 1);
+	return err;
 }
 
 static bool class_is_closed(const struct fbufs_class *class)
@@ -322,8 +327,12 @@ static inline void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
  */
 static inline void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
-	if (--fbuf->refs)
+	if (--fbuf->refs) {
+		/* Who waits for it to be returned may be the last. */
+		if (fbuf->access.flags & ACCESS_RETURN && pool->owner)
+			domain_look_at_io(pool->owner);
 		return;
+	}
 	if (fbuf->access.state == FBUFS_STATE_SENT) {
 		fbuf_go_home(pool, fbuf);
 		return;
@@ -735,6 +744,8 @@ void transfer_return(struct fbufs_aggregate *aggregate)
  * @aggregate: the message
  *
  * Only those that are to be returned to their originator are looked at.
+ *
+ * Return: true when nobody does.
  */
 bool transfer_is_last(struct fbufs_aggregate *aggregate)
 {

@@ -676,7 +676,8 @@ struct fbufs_completion {
  * has to wait for its descriptor goes on when the process calls again; the
  * domain polls POLLIN when there is a completion, or something to go on with.
  * Files other than sockets, pipes and devices are read and written at once, as
- * by read(2) and write(2), and the call takes that long. A closed descriptor
+ * by read(2) and write(2), and the call takes that long; so does a device that
+ * only knows O_NONBLOCK of its descriptor, such as a terminal, without it. A closed descriptor
  * stays open for its operations.
  *
  * Sockets and pipes get references to the pages: TCP, UDP and UNIX stream

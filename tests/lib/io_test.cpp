@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// fbuf::io as a program uses it.
+
+#include <fbuf/fbuf.hpp>
+
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <thread>
+
+namespace {
+
+struct Sockets {
+	std::array<int, 2> fd{};
+	explicit Sockets(int type = SOCK_STREAM)
+	{
+		EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fd.data()), 0);
+	}
+	~Sockets()
+	{
+		for (const int each : fd)
+			::close(each);
+	}
+};
+
+struct Pipe {
+	std::array<int, 2> fd{};
+	Pipe() { EXPECT_EQ(::pipe2(fd.data(), O_CLOEXEC), 0); }
+	~Pipe()
+	{
+		for (const int each : fd)
+			::close(each);
+	}
+};
+
+struct Program {
+	fbuf::domain domain = *fbuf::domain::open();
+	fbuf::io io{domain};
+};
+
+struct Originator : Program {
+	fbuf::pool pool = *domain.create_pool(16 << 20);
+	fbuf::buffer filled(std::size_t bytes, int with)
+	{
+		auto own = *pool.allocate(bytes);
+		std::memset(own.data().data(), with, bytes);
+		return own;
+	}
+};
+
+bool all(std::span<const std::byte> bytes, int value)
+{
+	return std::ranges::all_of(bytes, [=](std::byte each) { return each == static_cast<std::byte>(value); });
+}
+
+std::vector<std::byte> read_all(int fd, std::size_t bytes)
+{
+	std::vector<std::byte> got(bytes);
+	for (std::size_t have = 0; have < bytes;) {
+		const ssize_t n = ::read(fd, got.data() + have, bytes - have);
+		if (n <= 0)
+			return {};
+		have += static_cast<std::size_t>(n);
+	}
+	return got;
+}
+
+TEST(LibIo, ABufferIsBackWhenThePeerHasRead)
+{
+	Originator from;
+	Sockets pair;
+	auto own = from.filled(100000, 7);
+	const std::byte* place = own.data().data();
+	std::thread reader([&] { EXPECT_TRUE(all(read_all(pair.fd[1], 100000), 7)); });
+	const auto went = from.io.write(pair.fd[0], own, 100000);
+	reader.join();
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, 100000u);
+	EXPECT_EQ(went->copied, 0u);
+	EXPECT_TRUE(went->zero_copy);
+	ASSERT_TRUE(own);
+	EXPECT_EQ(own.data().data(), place);
+	std::memset(own.data().data(), 8, 100000);
+}
+
+TEST(LibIo, AGivenBufferIsGoneAtOnceAndComesHome)
+{
+	Originator from;
+	Sockets pair;
+	auto own = from.filled(4096, 7);
+	ASSERT_TRUE(from.io.write(pair.fd[0], std::move(own), 4096));
+	EXPECT_FALSE(own);
+	EXPECT_EQ(from.domain.gauge()->io, 1u) << "the reader has not read";
+	EXPECT_TRUE(all(read_all(pair.fd[1], 4096), 7));
+	for (int i = 0; i < 500 && from.domain.gauge()->io; i++)
+		::usleep(10000);
+	EXPECT_EQ(from.domain.gauge()->io, 0u);
+}
+
+TEST(LibIo, AFailedWriteLeavesTheBuffer)
+{
+	Originator from;
+	Sockets pair;
+	::close(std::exchange(pair.fd[1], ::open("/dev/null", O_RDONLY | O_CLOEXEC)));
+	auto own = from.filled(4096, 7);
+	EXPECT_EQ(from.io.write(pair.fd[0], own, 4096).error(), std::errc::broken_pipe);
+	ASSERT_TRUE(own);
+	EXPECT_EQ(from.io.write(pair.fd[0], std::move(own), 4096).error(), std::errc::broken_pipe);
+	ASSERT_TRUE(own);
+	EXPECT_EQ(from.io.write(-1, own, 4096).error(), std::errc::bad_file_descriptor);
+	EXPECT_EQ(from.io.write(pair.fd[0], own, 4097).error(), std::errc::result_out_of_range);
+	ASSERT_TRUE(own);
+	EXPECT_TRUE(all(own.data(), 7));
+	std::memset(own.data().data(), 8, 4096);
+}
+
+// In another process, which has a pool of its own.
+int receives_whole(int fd)
+{
+	Originator to;
+	auto got = to.io.read(fd, 65536, {.all = true});
+	if (!got || !got->held || got->own || got->bytes != 65536 || got->copied || !got->held.locked())
+		return 1;
+	if (!all(got->data(), 9) || to.domain.count()->bytes_copied)
+		return 2;
+	auto mine = fbuf::make_mutable(to.domain, std::move(got->held));
+	if (!mine || !mine->own || !all(mine->own.data().first(65536), 9))
+		return 3;
+	std::memset(mine->own.data().data(), 1, 65536);
+	return 0;
+}
+
+TEST(LibIo, WholeBuffersArriveAsTheyAre)
+{
+	Pipe pipe;
+	Sockets pair;
+	for (const auto& [write_to, read_from] : {std::pair(pipe.fd[1], pipe.fd[0]), std::pair(pair.fd[0], pair.fd[1])}) {
+		const pid_t child = ::fork();
+		if (child == 0)
+			::_exit(receives_whole(read_from));
+		Originator from;
+		ASSERT_TRUE(from.io.write(write_to, from.filled(65536, 9), 65536));
+		int status = 0;
+		::waitpid(child, &status, 0);
+		EXPECT_EQ(status, 0);
+	}
+}
+
+TEST(LibIo, WhatArrivedGoesOnWithAHeaderInFront)
+{
+	Originator from;
+	Sockets in, out;
+	ASSERT_TRUE(from.io.write(in.fd[0], from.filled(8192, 5), 8192));
+	auto got = *from.io.read(in.fd[1], 8192);
+	ASSERT_TRUE(got.held);
+	fbuf::aggregate message;
+	ASSERT_TRUE(message.append(from.filled(4096, 1), 0, 10));
+	ASSERT_TRUE(message.append(got.held));
+	const auto went = from.io.write(out.fd[0], std::move(message));
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, 8202u);
+	EXPECT_EQ(went->copied, 0u);
+	const auto bytes = read_all(out.fd[1], 8202);
+	EXPECT_TRUE(all(std::span(bytes).first(10), 1));
+	EXPECT_TRUE(all(std::span(bytes).subspan(10), 5));
+}
+
+TEST(LibIo, FilesCopyAndSaySo)
+{
+	Originator from;
+	const int file = ::memfd_create("io", MFD_CLOEXEC);
+	auto own = from.filled(10000, 3);
+	const auto went = from.io.write(file, own, 10000, {.offset = 100});
+	ASSERT_TRUE(went);
+	EXPECT_EQ(went->copied, 10000u);
+	EXPECT_TRUE(went->fallback);
+	EXPECT_NE(went->why.find("page cache"), std::string_view::npos);
+	auto got = from.io.read(file, 20000, {.offset = 0});
+	ASSERT_TRUE(got);
+	EXPECT_EQ(got->bytes, 10100u);
+	EXPECT_TRUE(all(got->data().first(100), 0));
+	EXPECT_TRUE(all(got->data().subspan(100), 3));
+	auto end = from.io.read(file, 100, {.offset = 10100});
+	ASSERT_TRUE(end);
+	EXPECT_TRUE(end->end);
+	EXPECT_FALSE(end->own);
+	::close(file);
+}
+
+TEST(LibIo, ReadBuffersCanBeSentOnTheirChannel)
+{
+	Originator from;
+	auto other = *fbuf::domain::open();
+	auto [sender, end] = *from.domain.create_channel();
+	auto receiver = *other.attach_receiver(std::move(end));
+	const int zero = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	auto got = from.io.read(zero, 4096, {.channel = &sender});
+	ASSERT_TRUE(got) << got.error().message();
+	ASSERT_TRUE(sender.send(std::move(got->own), got->bytes));
+	EXPECT_TRUE(all(receiver.receive()->data(), 0));
+	::close(zero);
+}
+
+TEST(LibIo, SubmittedOperationsCompleteInTheirTime)
+{
+	Originator from;
+	Sockets pair;
+	ASSERT_TRUE(from.io.submit_read(pair.fd[0], 100, 41));
+	ASSERT_TRUE(from.io.submit_write(pair.fd[0], from.filled(4096, 2), 4096, 42));
+	std::vector<fbuf::completion> done(4);
+	EXPECT_EQ(*from.io.wait(done, 0), 0u) << "nobody reads, nothing comes";
+	EXPECT_EQ(from.io.pending(), 2u);
+	EXPECT_TRUE(all(read_all(pair.fd[1], 4096), 2));
+	ASSERT_EQ(*from.io.wait(done, 1), 1u);
+	EXPECT_EQ(done[0].cookie, 42u);
+	EXPECT_TRUE(done[0].own);
+	ASSERT_EQ(::write(pair.fd[1], "hello", 5), 5);
+	pollfd entry = {from.io.fd(), POLLIN, 0};
+	EXPECT_EQ(::poll(&entry, 1, 2000), 1);
+	ASSERT_EQ(*from.io.wait(done, 1), 1u);
+	EXPECT_EQ(done[0].cookie, 41u);
+	EXPECT_EQ(done[0].bytes, 5u);
+	EXPECT_EQ(std::memcmp(done[0].data().data(), "hello", 5), 0);
+	ASSERT_TRUE(from.io.submit_read(pair.fd[0], 100, 43));
+	EXPECT_EQ(*from.io.cancel(43), 1u);
+	ASSERT_EQ(*from.io.wait(done, 1), 1u);
+	EXPECT_EQ(done[0].error, std::errc::operation_canceled);
+	EXPECT_EQ(from.io.pending(), 0u);
+}
+
+TEST(LibIo, TheOnlyHolderTakesOverWithoutACopy)
+{
+	Originator from;
+	auto [sender, end] = *from.domain.create_channel();
+	auto receiver = *from.domain.attach_receiver(std::move(end));
+	auto own = *sender.allocate(4096);
+	std::memset(own.data().data(), 6, 4096);
+	ASSERT_TRUE(sender.send(std::move(own), 4096));
+	// In one's own pool there is nothing to take over: it is copied, and says so.
+	auto mine = fbuf::make_mutable(from.domain, *receiver.receive());
+	ASSERT_TRUE(mine) << mine.error().message();
+	EXPECT_TRUE(mine->copied);
+	EXPECT_EQ(mine->length, 4096u);
+	EXPECT_TRUE(all(mine->own.data(), 6));
+	std::memset(mine->own.data().data(), 7, 4096);
+}
+
+} // namespace
