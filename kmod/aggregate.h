@@ -16,7 +16,8 @@ struct fbufs_channel;
 
 struct fbufs_segment {
 	struct fbuf *fbuf;
-	u32 offset;
+	u32 offset : 31;
+	u32 borrowed : 1;	/* of a held message, not the sender's to give */
 	u32 length;
 };
 

@@ -418,9 +418,7 @@ static bool op_is_home(struct fdio_op *op)
 	for (i = 0; i < op->aggregate->nsegments; i++)
 		if (!fbuf_pages_are_home(op->aggregate->segments[i].fbuf))
 			return false;
-	/* With fbufs of others it could wait for them and they for it. */
-	return op->args.flags & FBUFS_IO_GIVE || !op->domain || op->borrows ||
-	       transfer_is_last(op->aggregate);
+	return op->args.flags & FBUFS_IO_GIVE || !op->domain || transfer_is_last(op->aggregate);
 }
 
 /* It is over with an operation that was reported, too. Context: io_lock. */

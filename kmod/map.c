@@ -247,10 +247,10 @@ static int clear_one(pte_t *ptep, unsigned long address, void *data)
  * run is zapped as it is. Of several, or of a long one, each is cleared first,
  * which is several times less work than zapping, and then zapped, which finds
  * nothing to flush but tells the MMU notifiers; the flush of the whole address
- * space at the end is what tlb_finish_mmu() does when it sees that somebody
- * else changes entries and defers the flush.
+ * space with the last zap is what tlb_finish_mmu() does when it sees that
+ * somebody else changes entries and defers the flush.
  */
-#define SHORT_RUN 16
+#define SHORT_RUN 8
 
 struct map_removal {
 	struct fbufs_window *window;
@@ -302,9 +302,8 @@ static void removal_finish(struct map_removal *removal)
 		return;
 	}
 	mm = window->vma->vm_mm;
-	removal_clear_run(removal);
 	inc_tlb_flush_pending(mm);
-	zap_vma_ptes(window->vma, window_address(window, removal->first), PAGE_SIZE);
+	removal_clear_run(removal);
 	dec_tlb_flush_pending(mm);
 	stats_count(&window->domain->counters, FBUFS_COUNT_TLB_FLUSHES, 1);
 }

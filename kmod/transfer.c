@@ -502,6 +502,7 @@ static void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbu
 
 	segment->fbuf = fbuf;
 	segment->offset = slice->offset;
+	segment->borrowed = !!slice->hold;
 	segment->length = slice->length;
 	aggregate->length += slice->length;
 }
@@ -743,7 +744,7 @@ void transfer_return(struct fbufs_aggregate *aggregate)
  * transfer_is_last - whether nobody else holds the own fbufs of a message
  * @aggregate: the message
  *
- * Only those that are to be returned to their originator are looked at.
+ * Only those that this message is to return to their originator are looked at.
  *
  * Return: true when nobody does.
  */
@@ -757,6 +758,9 @@ bool transfer_is_last(struct fbufs_aggregate *aggregate)
 		struct fbufs_pool *pool = fbuf_pool(fbuf);
 		u32 refs = 0;
 
+		/* Each could wait for the other who waits for what is his own. */
+		if (aggregate->segments[i].borrowed)
+			continue;
 		spin_lock(&pool->lock);
 		if (fbuf->access.flags & ACCESS_RETURN)
 			refs = fbuf->refs;

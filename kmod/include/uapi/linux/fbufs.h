@@ -730,7 +730,7 @@ struct fbufs_io {
  * Those with this cookie that wait for their descriptor complete, with the bytes
  * done so far, or with ECANCELED without any. What a descriptor has accepted
  * cannot be taken back: its pages come home when it is done with them, or when
- * its other side is closed. Returns how many. ENOENT: none waits.
+ * its other side is closed (of a pipe, both sides). Returns how many. ENOENT: none waits.
  */
 struct fbufs_cancel {
 	__u32 size;
