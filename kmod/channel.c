@@ -5,6 +5,7 @@
 #include <linux/log2.h>
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 
 #include "aggregate.h"
@@ -73,6 +74,8 @@ static void end_destroy(struct fbufs_end *end)
 {
 	if (end->domain)
 		domain_put(end->domain);
+	if (end->caller)
+		put_task_struct(end->caller);
 	channel_put(end->channel);
 	kvfree(end->ring);
 	mutex_destroy(&end->mutex);
@@ -313,6 +316,58 @@ int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer 
 	for (i = 0; i < n; i++)
 		transfer_free(domain, &buffers[i].fbuf, 1);
 	return -EFAULT;
+}
+
+/*
+ * Turns
+ */
+
+/* Who waits at the other side may give way to the caller. Context: under the end's mutex. */
+static void end_called(struct fbufs_end *end)
+{
+	struct task_struct *before = end->caller;
+
+	if (likely(before == current))
+		return;
+	get_task_struct(current);
+	spin_lock(&end->channel->lock);
+	end->caller = current;
+	spin_unlock(&end->channel->lock);
+	if (before)
+		put_task_struct(before);
+}
+
+/* The thread that an end waits for, with a reference; or NULL. */
+static struct task_struct *end_awaits(struct fbufs_end *end)
+{
+	struct fbufs_channel *channel = end->channel;
+	struct fbufs_end *other = NULL;
+	struct task_struct *task;
+
+	spin_lock(&channel->lock);
+	if (!end->sending)
+		other = channel->sender;
+	else if (channel->present)
+		other = channel->receivers[__ffs64(channel->present)];
+	task = other ? other->caller : NULL;
+	if (task)
+		get_task_struct(task);
+	spin_unlock(&channel->lock);
+	return task;
+}
+
+/* Before sleeping at an end. */
+static void end_give_way(struct fbufs_end *end)
+{
+	struct task_struct *to;
+
+	if (!turn_is_due(&end->turn))
+		return;
+	to = end_awaits(end);
+	if (!to)
+		return;
+	turn_give(&end->turn, to);
+	put_task_struct(to);
 }
 
 /*
@@ -727,6 +782,7 @@ static int sender_wait(struct fbufs_end *end, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
+	end_give_way(end);
 	return wait_event_interruptible(end->wait, sender_can_go_on(end)) ? -EINTR : 0;
 }
 
@@ -744,6 +800,7 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 			n = -EINTR;
 			break;
 		}
+		end_called(end);
 		n = send_chunk(end, &cursor, send->count - done, wake);
 		mutex_unlock(&end->mutex);
 		if (n > 0)
@@ -1038,6 +1095,7 @@ static int receiver_wait(struct fbufs_end *end, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
+	end_give_way(end);
 	return wait_event_interruptible(end->wait, receiver_queued(end) ||
 						  sender_is_gone(end->channel) ||
 						  READ_ONCE(end->gone)) ? -EINTR : 0;
@@ -1057,6 +1115,7 @@ static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *
 		smp_rmb();
 		if (mutex_lock_interruptible(&end->mutex))
 			return -EINTR;
+		end_called(end);
 		do {
 			n = receive_chunk(end, &cursor, &wake);
 		} while (n > 0 && cursor.room);

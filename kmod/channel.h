@@ -18,6 +18,7 @@
 #include <linux/xarray.h>
 
 #include "domain.h"
+#include "turn.h"
 
 struct fbufs_aggregate;
 struct fbufs_class;
@@ -69,6 +70,9 @@ struct fbufs_channel {
  * @member: link to the domain
  * @mutex: see above
  * @wait: for messages, for room, or for hang-up
+ * @turn: of those who wait at this end
+ * @caller: the thread that called last, with a reference, or NULL; guarded by
+ *	the lock of the channel, and written under @mutex only
  * @sending: which end
  * @gone: detached from the channel
  * @index: receiving: among the receivers
@@ -82,6 +86,8 @@ struct fbufs_end {
 	struct fbufs_member member;
 	struct mutex mutex;	/* see above */
 	wait_queue_head_t wait;
+	struct fbufs_turn turn;
+	struct task_struct *caller;
 	bool sending;
 	bool gone;
 	u32 index;

@@ -26,6 +26,20 @@ std::uint64_t now_ns(clockid_t clock = CLOCK_MONOTONIC);
 // Let the kernel finish what the measurement before left to it: the memory of processes that ended.
 void settle();
 
+// What lies between the two is what tests/vm/profile looks at: instructions that do nothing.
+inline void mark_begin()
+{
+#ifdef __x86_64__
+	asm volatile("nopl 0x46420001(%%rax)" ::: "memory");
+#endif
+}
+inline void mark_end()
+{
+#ifdef __x86_64__
+	asm volatile("nopl 0x46420002(%%rax)" ::: "memory");
+#endif
+}
+
 // Runs `child` in a process of its own and `parent` here; throws when either failed.
 void in_two(const std::function<void()>& child, const std::function<void()>& parent);
 

@@ -89,7 +89,9 @@ double measure_stream(const measurement& of, bench::effort& effort)
 			consume_until(*link, 0, warm_up, of.shape.batch);
 			const auto before = link->caused();
 			const std::uint64_t start = bench::now_ns();
+			bench::mark_begin();
 			consume_until(*link, warm_up, warm_up + of.messages, of.shape.batch);
+			bench::mark_end();
 			elapsed = bench::now_ns() - start;
 			effort = difference(link->caused(), before);
 			consume_until(*link, warm_up + of.messages, 2 * warm_up + of.messages, of.shape.batch);
@@ -122,10 +124,14 @@ double measure_pingpong(const measurement& of)
 			bench::settle();
 			std::uint64_t start = 0;
 			for (std::uint64_t i = 0; i < end; i++) {
-				if (i == warm_up)
+				if (i == warm_up) {
 					start = bench::now_ns();
-				if (i == end - 1)
+					bench::mark_begin();
+				}
+				if (i == end - 1) {
+					bench::mark_end();
 					elapsed = bench::now_ns() - start;
+				}
 				there->produce(i, 1);
 				consume_until(*back, i, i + 1, 1);
 			}
