@@ -3,6 +3,7 @@
 
 #include "bench_link.hpp"
 #include "bench_path.hpp"
+#include "bench_run.hpp"
 #include "bench_sender.hpp"
 #include "tool.hpp"
 
@@ -166,7 +167,9 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 			bench::settle();
 			to.receive(0, warm_up);
 			start = read_clocks(state->sender);
+			bench::mark_begin();
 			to.receive(warm_up, end);
+			bench::mark_end();
 			stop = read_clocks(state->sender);
 			to.receive(end, end + warm_up);
 		});
@@ -186,7 +189,9 @@ times measure_file(const measurement& of, bench::job job, bench::ends ends)
 	bench::settle();
 	send_messages(*by, 0, warm_up);
 	const moment start = read_clocks(0);
+	bench::mark_begin();
 	send_messages(*by, warm_up, end);
+	bench::mark_end();
 	const moment stop = read_clocks(0);
 	by->finish();
 	receiver check(std::move(ends.from), job, state->received);
