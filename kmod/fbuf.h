@@ -27,6 +27,8 @@ struct fbufs_size;
  * @next: the fbuf below in the free list, while FREE or LEAVING
  * @refs: slices in messages, while SENDING or SENT
  * @handle: what its users know it by; a new one at every allocation (pool.h)
+ * @given: pages from the first on whose entries may be writable, while ACCESS_RW or
+ *	ACCESS_REVOKE; afterwards, how many to give at the next allocation
  * @access: who may do what
  * @slot: index in the extent
  * @scattered: more than one block
@@ -45,6 +47,7 @@ struct fbuf {
 		u32 refs;
 	};
 	u64 handle;
+	u32 given;
 	struct fbufs_access access;
 	u8 slot;
 	bool scattered;

@@ -920,8 +920,7 @@ static int report_one(struct fbufs_domain *domain, struct fdio_op *op,
 		return err;
 	op->taken = NULL;
 	/* Back from a write: its process is likely to fill it again. */
-	if (!op->reads && op->buffer.fbuf && op->done <= FDIO_SHOWN &&
-	    !(op->args.flags & FBUFS_IO_GIVE))
+	if (!op->reads && op->buffer.fbuf && !(op->args.flags & FBUFS_IO_GIVE))
 		map_give(domain, &op->buffer, 1);
 	cursor->completions++;
 	cursor->room--;

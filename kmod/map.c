@@ -12,8 +12,9 @@
  * that KVM maps for itself are outside of them.)
  *
  * Invariants:
- *  1. A writable entry of an fbuf exists only in the originator's window, and
- *     only while its access state has ACCESS_RW or ACCESS_REVOKE.
+ *  1. A writable entry of an fbuf exists only in the originator's window, for its
+ *     first @given pages, and only while its access state has ACCESS_RW or
+ *     ACCESS_REVOKE.
  *  2. Locking takes the entries away instead of making them read-only. What the
  *     originator reads of a locked fbuf comes back by faults, as entries that
  *     are read-only and clean: nothing in the core may upgrade those by itself
@@ -163,10 +164,57 @@ static void window_unlock(struct fbufs_window *window)
 }
 
 /*
+ * Runs of entries
+ */
+
+/**
+ * struct map_run - what to do with a range of addresses, a page table at a time
+ * @fn: is told the entry of the first of @npages pages, all of one page table,
+ *	whose lock is held; the others follow it
+ * @npages: see there
+ */
+struct map_run {
+	void (*fn)(struct map_run *run, pte_t *ptep, unsigned long address);
+	unsigned long npages;
+};
+
+static int run_table(pte_t *ptep, unsigned long address, void *data)
+{
+	struct map_run *run = data;
+
+	run->fn(run, ptep, address);
+	return 0;
+}
+
+/*
+ * apply_to_page_range() calls back for every page, which costs more than what is
+ * done there: it is asked for the first page of each table only. With @create,
+ * tables that are missing are made; without, a table whose first entry is empty
+ * may be passed over.
+ */
+static int run_apply(struct mm_struct *mm, unsigned long address, unsigned long end,
+		     struct map_run *run, bool create)
+{
+	unsigned long next;
+	int err = 0;
+
+	for (; address != end && !err; address = next) {
+		next = pmd_addr_end(address, end);
+		run->npages = (next - address) >> PAGE_SHIFT;
+		if (create)
+			err = apply_to_page_range(mm, address, PAGE_SIZE, run_table, run);
+		else
+			err = apply_to_existing_page_range(mm, address, PAGE_SIZE, run_table, run);
+	}
+	return err;
+}
+
+/*
  * Inserting
  */
 
 struct map_insertion {
+	struct map_run run;
 	struct mm_struct *mm;
 	struct fbuf_cursor cursor;
 	pgprot_t prot;
@@ -185,27 +233,45 @@ static void insertion_next_block(struct map_insertion *insertion)
 		insertion->next = pte_mkdirty(pte_mkwrite_novma(insertion->next));
 }
 
-static int insert_one(pte_t *ptep, unsigned long address, void *data)
+/* Entries for @n pages of one block. What is there and gives as much, stays. */
+static void insert_block(struct map_insertion *insertion, pte_t *ptep, unsigned long address,
+			 unsigned long n)
 {
-	struct map_insertion *insertion = data;
-	pte_t old = ptep_get(ptep), pte;
+	pte_t pte = insertion->next;
 
-	if (!insertion->left)
-		insertion_next_block(insertion);
-	pte = insertion->next;
-	insertion->left--;
-	insertion->next = pte_advance_pfn(pte, 1);
-	if (pte_present(old) && (!insertion->write || pte_write(old)))
-		return 0;
-	set_pte_at(insertion->mm, address, ptep, pte);
-	insertion->set++;
-	return 0;
+	for (; n; n--, ptep++, address += PAGE_SIZE, pte = pte_advance_pfn(pte, 1)) {
+		pte_t old = ptep_get(ptep);
+
+		if (pte_present(old) && (!insertion->write || pte_write(old)))
+			continue;
+		set_pte_at(insertion->mm, address, ptep, pte);
+		insertion->set++;
+	}
+	insertion->next = pte;
+}
+
+static void insert_run(struct map_run *run, pte_t *ptep, unsigned long address)
+{
+	struct map_insertion *insertion = container_of(run, struct map_insertion, run);
+	unsigned long n, left = run->npages;
+
+	while (left) {
+		if (!insertion->left)
+			insertion_next_block(insertion);
+		n = min(left, insertion->left);
+		insert_block(insertion, ptep, address, n);
+		insertion->left -= n;
+		left -= n;
+		ptep += n;
+		address += n << PAGE_SHIFT;
+	}
 }
 
 /* Context: map_sem for reading, since the right was checked. */
 static int window_insert(struct fbufs_window *window, const struct map_right *right)
 {
 	struct map_insertion insertion = {
+		.run = { .fn = insert_run },
 		.mm = window->vma->vm_mm,
 		.prot = vm_get_page_prot(window->vma->vm_flags & ~VM_WRITE),
 		.write = right->write,
@@ -215,9 +281,8 @@ static int window_insert(struct fbufs_window *window, const struct map_right *ri
 
 	lockdep_assert_held(&window->pool->map_sem);
 	fbuf_cursor_init(&insertion.cursor, right->fbuf, right->page);
-	err = apply_to_page_range(insertion.mm, window_address(window, first),
-				  (unsigned long)right->npages << PAGE_SHIFT,
-				  insert_one, &insertion);
+	err = run_apply(insertion.mm, window_address(window, first),
+			window_address(window, first + right->npages), &insertion.run, true);
 	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_SET, insertion.set);
 	return err;
 }
@@ -234,12 +299,19 @@ static void window_zap(struct fbufs_window *window, u32 page, u32 npages)
 	stats_count(&window->domain->counters, FBUFS_COUNT_TLB_FLUSHES, 1);
 }
 
-static int clear_one(pte_t *ptep, unsigned long address, void *data)
-{
-	struct mm_struct *mm = data;
+struct map_clearing {
+	struct map_run run;
+	struct mm_struct *mm;
+};
 
-	ptep_get_and_clear(mm, address, ptep);
-	return 0;
+static void clear_run(struct map_run *run, pte_t *ptep, unsigned long address)
+{
+	struct map_clearing *clearing = container_of(run, struct map_clearing, run);
+	unsigned long n;
+
+	for (n = run->npages; n; n--, ptep++, address += PAGE_SIZE)
+		if (!pte_none(ptep_get(ptep)))
+			ptep_get_and_clear(clearing->mm, address, ptep);
 }
 
 /*
@@ -262,12 +334,13 @@ struct map_removal {
 static void removal_clear_run(struct map_removal *removal)
 {
 	struct fbufs_window *window = removal->window;
+	struct map_clearing clearing = { .run = { .fn = clear_run }, .mm = window->vma->vm_mm };
 	unsigned long address = window_address(window, removal->first);
-	unsigned long bytes = (unsigned long)(removal->end - removal->first) << PAGE_SHIFT;
+	unsigned long end = window_address(window, removal->end);
 
-	apply_to_existing_page_range(window->vma->vm_mm, address, bytes,
-				     clear_one, window->vma->vm_mm);
-	zap_vma_ptes(window->vma, address, bytes);
+	run_apply(clearing.mm, address, end, &clearing.run, false);
+	/* Whatever that passed over goes here. */
+	zap_vma_ptes(window->vma, address, end - address);
 	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_CLEARED,
 		    removal->end - removal->first);
 }
@@ -362,21 +435,34 @@ static bool hold_shows(struct fbufs_domain *domain, struct map_right *right)
 }
 
 /*
- * Whether the originator may write, or read, an fbuf now. When it may write,
- * ACCESS_RW is on record. Context: map_sem for reading, and the pool's lock.
+ * Of a long fbuf, a touch near its start, such as of a header, is given few
+ * entries, any other all of them at once; of a short one, any is given all.
  */
-static bool own_right(struct fbuf *fbuf, bool write)
+#define FIRST_TOUCH 16
+#define LONG_RUN 64
+
+static u32 first_run(u32 npages)
+{
+	return npages > LONG_RUN ? FIRST_TOUCH : npages;
+}
+
+/*
+ * Whether the originator may write, or read, the first @npages of an fbuf now. When
+ * it may write, that is on record. Context: map_sem for reading, and the pool's lock.
+ */
+static bool own_right(struct fbuf *fbuf, bool write, u32 npages)
 {
 	if (!write)
 		return access_originator_may_read(&fbuf->access);
 	if (!access_originator_may_write(&fbuf->access))
 		return false;
 	fbuf->access.flags |= ACCESS_RW;
+	fbuf->given = max(fbuf->given, npages);
 	return true;
 }
 
 /*
- * What the window's domain may see of the fbuf at a page, now. Only @write is
+ * What the window's domain may see of the fbuf around a page, now. Only @write is
  * set before. Context: map_sem for reading.
  */
 static bool window_right(struct fbufs_window *window, u32 page, struct map_right *right)
@@ -394,8 +480,10 @@ static bool window_right(struct fbufs_window *window, u32 page, struct map_right
 		right->fbuf = fbuf;
 		right->page = 0;
 		right->npages = fbuf_npages(fbuf);
+		if (page - fbuf_first(fbuf) < FIRST_TOUCH)
+			right->npages = first_run(right->npages);
 		if (window->own)
-			may = own_right(fbuf, right->write);
+			may = own_right(fbuf, right->write, right->npages);
 		else
 			look = !right->write && access_receiver_may_read(&fbuf->access);
 		if (look && is_cached(fbuf->home->channel))
@@ -413,17 +501,11 @@ static bool window_right(struct fbufs_window *window, u32 page, struct map_right
 	return may;
 }
 
-/*
- * A first touch near the start of a long fbuf, such as of a header, is given few
- * entries; any other all of them at once.
- */
-#define FIRST_TOUCH 16
-#define LONG_RUN 64
-
+/* What a held message shows, as first_run() of it. */
 static void right_trim(struct map_right *right, u32 page)
 {
-	if (right->npages > LONG_RUN && page < FIRST_TOUCH)
-		right->npages = FIRST_TOUCH;
+	if (page - right->page < FIRST_TOUCH)
+		right->npages = first_run(right->npages);
 }
 
 /*
@@ -443,7 +525,7 @@ static vm_fault_t window_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	down_read(&window->pool->map_sem);
 	if (window_right(window, page, &right)) {
-		right_trim(&right, page - fbuf_first(right.fbuf) - right.page);
+		right_trim(&right, page - fbuf_first(right.fbuf));
 		ret = window_insert(window, &right) ? VM_FAULT_OOM : VM_FAULT_NOPAGE;
 	}
 	up_read(&window->pool->map_sem);
@@ -644,6 +726,13 @@ err_put_pool:
  * What transfers ask for
  */
 
+/* As many pages as were written before, at least the first ones. */
+static bool give_right(struct map_right *right)
+{
+	right->npages = right->fbuf->given ?: first_run(fbuf_npages(right->fbuf));
+	return own_right(right->fbuf, true, right->npages);
+}
+
 /**
  * map_give - let the originator write fbufs that it allocated, without a fault each
  * @domain: the caller's
@@ -671,12 +760,10 @@ void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u
 		right.fbuf = pool_lookup(pool, buffers[i].fbuf);
 		if (right.fbuf && !READ_ONCE(domain->dead) &&
 		    !(right.fbuf->access.flags & ACCESS_RW))
-			may = own_right(right.fbuf, true);
+			may = give_right(&right);
 		spin_unlock(&pool->lock);
-		if (may) {
-			right.npages = fbuf_npages(right.fbuf);
+		if (may)
 			window_insert(window, &right);
-		}
 	}
 	up_read(&pool->map_sem);
 	window_unlock(window);
@@ -910,7 +997,7 @@ void map_revoke(struct fbufs_aggregate **aggregates, u32 n)
 			open = revocation_begin(&removal, pool);
 		}
 		if (open)
-			removal_add(&removal, fbuf_first(fbuf), fbuf_npages(fbuf));
+			removal_add(&removal, fbuf_first(fbuf), fbuf->given);
 	}
 	if (open)
 		revocation_end(&removal);

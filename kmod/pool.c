@@ -315,6 +315,7 @@ void pool_gone(struct fbufs_pool *pool, struct fbuf *fbuf)
 	lockdep_assert_held(&pool->lock);
 	fbuf->home = NULL;
 	fbuf->mapped = 0;
+	fbuf->given = 0;
 	fbuf->next = NULL;
 	access_gone(&fbuf->access);
 	pool->nleaving--;
