@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Copyright (c) 2026 The fbufs authors
 /*
- * Sockets get references to pages by MSG_SPLICE_PAGES, which, unlike
- * MSG_ZEROCOPY, does not copy on the way to a receiver on the same machine. It
+ * UNIX stream sockets get packets of our own (unix_stream.c). Other sockets get
+ * references to pages by MSG_SPLICE_PAGES, which, unlike MSG_ZEROCOPY, does not copy on the way to a receiver on the same machine. It
  * marks the packets SKBFL_SHARED_FRAG, so that nobody changes the pages in
  * place. Pipes get buffers of our own, as long as the blocks of pages are. What
  * our own buffers, or such packets of a UNIX stream socket, bring to a reader is
@@ -22,13 +22,13 @@
 #include <linux/skmsg.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
-#include <net/af_unix.h>
 #include <net/inet_connection_sock.h>
 #include <net/sock.h>
 
 #include "descriptor.h"
 #include "fdio.h"
 #include "pool.h"
+#include "unix_stream.h"
 
 /* Blocks of pages that move in a step. */
 #define FEW_BLOCKS 16
@@ -210,6 +210,13 @@ static int socket_write(struct fdio_op *op, struct socket *sock, struct blocks *
 	/* A datagram goes in one step or not at all. */
 	if (sock->type != SOCK_STREAM && !blocks->all)
 		return -EMSGSIZE;
+	if (sock->sk->sk_family == AF_UNIX && sock->type == SOCK_STREAM) {
+		n = unix_stream_put(sock, blocks->vec, blocks->n);
+		if (n > 0)
+			op->how |= FBUFS_IO_ZEROCOPY;
+		if (n != -EOPNOTSUPP)
+			return n;
+	}
 	if (reason == FBUFS_IO_NO_REASON)
 		msg.msg_flags |= MSG_SPLICE_PAGES;
 	if (!blocks->all)
@@ -340,25 +347,27 @@ static int pipe_write(struct fdio_op *op, struct pipe_inode_info *pipe, struct b
  * Taking fbufs as they come
  */
 
-/*
- * Add a place in pages of an fbuf to the message that an operation takes. @page
- * is one to which the caller has a reference. False: it is no fbuf's, not whole
- * pages, or there is no room: nothing has changed.
+/**
+ * descriptor_take_place - add whole pages of an fbuf to the message that an operation takes
+ * @op: the operation
+ * @page: the first of them; the caller has a reference
+ * @bytes: how many
+ *
+ * Return: false when it is no fbuf's, not whole pages, or there is no room: nothing
+ * has changed.
  */
-static bool op_take_place(struct fdio_op *op, struct page *page, u32 in_page, u32 bytes)
+bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes)
 {
 	struct folio *folio = page_folio(page);
 	struct fbufs_aggregate *taken = op->taken;
+	struct fbuf *fbuf = fbuf_of_folio(folio);
 	struct fbufs_segment *last;
 	struct fbufs_pool *pool;
-	struct fbuf *fbuf;
 	u32 offset;
 
-	fbuf = fbuf_of_folio(folio);
-	offset = (folio->index + folio_page_idx(folio, page)) * PAGE_SIZE + in_page;
-	if (!fbuf || offset_in_page(offset) || offset_in_page(bytes) ||
-	    bytes > op->args.length - op->done)
+	if (!fbuf || offset_in_page(bytes) || bytes > op->args.length - op->done)
 		return false;
+	offset = (folio->index + folio_page_idx(folio, page)) * PAGE_SIZE;
 	last = taken->nsegments ? &taken->segments[taken->nsegments - 1] : NULL;
 	if (last && last->fbuf == fbuf && last->offset + last->length == offset) {
 		last->length += bytes;
@@ -391,8 +400,8 @@ static bool pipe_take_one(struct fdio_op *op, struct pipe_inode_info *pipe)
 	if (buf->ops != &fbufs_pipe_ops)
 		return false;
 	bytes = round_down(min_t(u64, buf->len, op->args.length - op->done), PAGE_SIZE);
-	if (!bytes || !op_take_place(op, buf->page + (buf->offset >> PAGE_SHIFT),
-				     offset_in_page(buf->offset), bytes))
+	if (!bytes || offset_in_page(buf->offset) ||
+	    !descriptor_take_place(op, buf->page + (buf->offset >> PAGE_SHIFT), bytes))
 		return false;
 	buf->offset += bytes;
 	buf->len -= bytes;
@@ -413,71 +422,6 @@ static void pipe_take(struct fdio_op *op, struct pipe_inode_info *pipe)
 	pipe_unlock(pipe);
 	if (op->done != before)
 		pipe_wake_writers(pipe);
-}
-
-/* Whether all of a packet can be taken. */
-static bool skb_is_fbufs(const struct sk_buff *skb, u64 room)
-{
-	u32 i;
-
-	if (skb_headlen(skb) || skb_has_frag_list(skb) || !skb_shinfo(skb)->nr_frags ||
-	    UNIXCB(skb).consumed || UNIXCB(skb).fp || skb->len > room)
-		return false;
-	for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
-		const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
-
-		if (!fbuf_of_folio(page_folio(skb_frag_page(frag))) ||
-		    offset_in_page(skb_frag_off(frag)) || offset_in_page(skb_frag_size(frag)))
-			return false;
-	}
-	return true;
-}
-
-/* The next packet, off the queue, if it can be taken. Context: the socket's iolock. */
-static struct sk_buff *unix_dequeue_fbufs(struct sock *sk, u64 room)
-{
-	struct sk_buff *skb;
-
-	spin_lock(&sk->sk_receive_queue.lock);
-	skb = skb_peek(&sk->sk_receive_queue);
-#if IS_ENABLED(CONFIG_AF_UNIX_OOB)
-	if (skb && skb == READ_ONCE(unix_sk(sk)->oob_skb))
-		skb = NULL;
-#endif
-	if (skb && skb_is_fbufs(skb, room))
-		__skb_unlink(skb, &sk->sk_receive_queue);
-	else
-		skb = NULL;
-	spin_unlock(&sk->sk_receive_queue.lock);
-	return skb;
-}
-
-/* Whether there is room for the slices that a packet may become. */
-static bool op_has_slices(const struct fdio_op *op, u32 n)
-{
-	return op->taken->nsegments + n <= TAKEN_SLICES;
-}
-
-static void unix_take(struct fdio_op *op, struct sock *sk)
-{
-	struct sk_buff *skb;
-	u32 i;
-
-	mutex_lock(&unix_sk(sk)->iolock);
-	while (op_has_slices(op, MAX_SKB_FRAGS)) {
-		skb = unix_dequeue_fbufs(sk, op->args.length - op->done);
-		if (!skb)
-			break;
-		for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
-			const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
-
-			op_take_place(op, skb_frag_page(frag), skb_frag_off(frag),
-				      skb_frag_size(frag));
-		}
-		sk_peek_offset_bwd(sk, skb->len);
-		consume_skb(skb);
-	}
-	mutex_unlock(&unix_sk(sk)->iolock);
 }
 
 /* Whether fbufs of others may arrive as they are. */
@@ -516,7 +460,7 @@ int descriptor_take(struct fdio_op *op)
 	if (pipe)
 		pipe_take(op, pipe);
 	else
-		unix_take(op, sock->sk);
+		unix_stream_take(op, sock->sk);
 	return op->done - before;
 }
 

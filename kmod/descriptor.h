@@ -2,7 +2,7 @@
 /* Copyright (c) 2026 The fbufs authors */
 /*
  * How bytes get from fbufs to what a descriptor stands for, and back: the only
- * file that knows kinds of descriptors.
+ * file that knows kinds of descriptors, with unix_stream.c.
  */
 #ifndef FBUFS_DESCRIPTOR_H
 #define FBUFS_DESCRIPTOR_H
@@ -12,6 +12,7 @@
 struct fbufs_io_op;
 struct fdio_op;
 struct file;
+struct page;
 
 int descriptor_check(struct file *file, const struct fbufs_io_op *args);
 bool descriptor_can_wait(struct file *file);
@@ -19,5 +20,6 @@ bool descriptor_has_datagrams(struct file *file);
 int descriptor_write(struct fdio_op *op);
 int descriptor_take(struct fdio_op *op);
 int descriptor_read(struct fdio_op *op);
+bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes);
 
 #endif

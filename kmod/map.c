@@ -233,16 +233,25 @@ static void insertion_next_block(struct map_insertion *insertion)
 		insertion->next = pte_mkdirty(pte_mkwrite_novma(insertion->next));
 }
 
+/*
+ * The entry for the next page of a block. pte_advance_pfn() looks at what is said of
+ * entries that are not present, and is several times the work.
+ */
+static pte_t present_next(pte_t pte)
+{
+	return __pte(pte_val(pte) + (1UL << PFN_PTE_SHIFT));
+}
+
 /* Entries for @n pages of one block. What is there and gives as much, stays. */
 static void insert_block(struct map_insertion *insertion, pte_t *ptep, unsigned long address,
 			 unsigned long n)
 {
 	pte_t pte = insertion->next;
 
-	for (; n; n--, ptep++, address += PAGE_SIZE, pte = pte_advance_pfn(pte, 1)) {
+	for (; n; n--, ptep++, address += PAGE_SIZE, pte = present_next(pte)) {
 		pte_t old = ptep_get(ptep);
 
-		if (pte_present(old) && (!insertion->write || pte_write(old)))
+		if (!pte_none(old) && (!insertion->write || pte_write(old)))
 			continue;
 		set_pte_at(insertion->mm, address, ptep, pte);
 		insertion->set++;
