@@ -54,14 +54,16 @@ void access_undo_send(struct fbufs_access *access)
  */
 bool access_lock(struct fbufs_access *access)
 {
+	u8 flags = access->flags;
+
 	WARN_ON_ONCE(access->state != FBUFS_STATE_SENDING &&
 		     access->state != FBUFS_STATE_SENT);
-	access->flags |= ACCESS_LOCKED;
-	if (access->flags & ACCESS_RW) {
-		access->flags &= ~ACCESS_RW;
-		access->flags |= ACCESS_REVOKE;
-	}
-	return access->flags & ACCESS_REVOKE;
+	flags |= ACCESS_LOCKED;
+	if (flags & ACCESS_RW)
+		flags = (flags & ~ACCESS_RW) | ACCESS_REVOKE;
+	/* At once: access_is_locked() looks without the lock. */
+	WRITE_ONCE(access->flags, flags);
+	return flags & ACCESS_REVOKE;
 }
 
 /* Its pages are about to go: no new mapping from here on. */
