@@ -64,7 +64,8 @@ unload: ## unload it (as root); refused while somebody uses it
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Werror
 CXXFLAGS ?= -O2 -g
-COMPILE = $(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) -MMD -MP
+SANITIZED := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+COMPILE = $(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(SANITIZED) -MMD -MP
 INCLUDES := -Ilibfbuf/include -Ikmod/include/uapi
 LIB_SOURCES := $(wildcard libfbuf/src/*.cpp)
 LIB_OBJECTS := $(LIB_SOURCES:libfbuf/src/%.cpp=$(B)/libfbuf/%.o)
@@ -78,7 +79,7 @@ $(B)/libfbuf.a: $(LIB_OBJECTS)
 	$(AR) rcs $@ $^
 
 $(B)/$(SONAME): $(LIB_OBJECTS) libfbuf/libfbuf.map
-	$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -shared -Wl,-soname,$(SONAME) -Wl,--version-script,libfbuf/libfbuf.map -o $@ $(LIB_OBJECTS)
+	$(CXX) $(SANITIZED) -shared -Wl,-soname,$(SONAME) -Wl,--version-script,libfbuf/libfbuf.map -o $@ $(LIB_OBJECTS)
 
 lib: $(B)/libfbuf.a $(B)/$(SONAME) ## libfbuf, static and shared
 
@@ -90,7 +91,7 @@ $(B)/fbuf.d/%.o: tools/fbuf/%.cpp | $(B)/.deps-build
 	$(COMPILE) -DFBUF_VERSION='"$(VERSION)"' $(INCLUDES) -c $< -o $@
 
 $(B)/fbuf: $(TOOL_OBJECTS) $(B)/libfbuf.a
-	$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -o $@ $^ -lcrypto
+	$(CXX) $(SANITIZED) -o $@ $^ -lcrypto
 
 tools: $(B)/fbuf ## the command fbuf
 
@@ -104,7 +105,7 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 # --- tests ---------------------------------------------------------------------
 
 TEST_GROUPS := uapi lib stress
-TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g -MMD -MP -Itests $(INCLUDES)
+TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES)
 
 define test_group
 $(1)_OBJECTS := $$(patsubst tests/$(1)/%.cpp,$(B)/tests.d/$(1)/%.o,$$(wildcard tests/$(1)/*.cpp))
@@ -113,7 +114,7 @@ $(B)/tests.d/$(1)/%.o: tests/$(1)/%.cpp | $(B)/.deps-build
 	$$(TEST_COMPILE) -c $$< -o $$@
 $(B)/tests/$(1): $$($(1)_OBJECTS) $(B)/libfbuf.a
 	@mkdir -p $$(@D)
-	$(CXX) -o $$@ $$^ -lgtest -lgtest_main -luring -lpthread
+	$(CXX) $(SANITIZED) -o $$@ $$^ -lgtest -lgtest_main -luring -lpthread
 endef
 $(foreach group,$(TEST_GROUPS),$(eval $(call test_group,$(group))))
 
@@ -125,6 +126,13 @@ check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools ## all tests, in the VM
 
 check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools ## the same under KASAN, lockdep and the other checkers
 	@KERNEL=debug tests/check
+
+# Each sanitizer has a build folder of its own. That of threads watches the library's tests only.
+check-sanitize: $(B)/kmod-stock/fbufs.ko ## the library's tests and the command with address, undefined and thread sanitizers
+	+$(MAKE) B=$(B)/asan SANITIZE=address,undefined $(B)/asan/tests/lib $(B)/asan/fbuf
+	+$(MAKE) B=$(B)/tsan SANITIZE=thread $(B)/tsan/tests/lib
+	@tests/vm/deps test
+	@tests/vm/run -t 900 -- tests/guest-sanitize
 
 lint: | $(B)/.deps-build $(B)/.deps-lint ## checkpatch, sparse, formats, spelling, manuals
 	@tests/lint
@@ -157,4 +165,4 @@ clean: ## remove build/
 	rm -rf $(B)
 
 .SECONDARY:
-.PHONY: all help modules lib tools load unload vm clean install tests check check-debug lint demo bench
+.PHONY: all help modules lib tools load unload vm clean install tests check check-debug check-sanitize lint demo bench

@@ -215,7 +215,7 @@ result<endpoint> sender::add_receiver()
 
 result<bool> sender::wait(std::chrono::milliseconds timeout) const
 {
-	return sys::wait(end_.fd(), POLLOUT, timeout.count());
+	return sys::wait(end_.fd(), POLLOUT, timeout);
 }
 
 result<void> sender::set_nonblocking(bool nonblocking)
@@ -273,17 +273,23 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	args.nslices = static_cast<std::uint32_t>(use.slices.size());
 	args.release = sys::pointer(use.releases.data());
 	args.nrelease = static_cast<std::uint32_t>(releases);
-	long done = sys::call(end_.fd(), FBUFS_RECEIVE, &args);
-	if (done == -EMSGSIZE) {
-		// Its releases are done with, and the message is still queued.
-		use.slices.resize(FBUFS_MAX_SLICES);
-		args.slices = sys::pointer(use.slices.data());
-		args.nslices = FBUFS_MAX_SLICES;
-		args.nrelease = 0;
-		done = sys::call(end_.fd(), FBUFS_RECEIVE, &args);
+	long done = 0;
+	for (;;) {
+		done = sys::call_once(end_.fd(), FBUFS_RECEIVE, &args);
+		const bool longer = done == -EMSGSIZE && args.nslices < FBUFS_MAX_SLICES;
+		if (!longer && (done != -EINTR || sys::may_interrupt()))
+			break;
+		// The message is still queued, but some releases are done with.
+		args.release += args.out_released * sizeof(std::uint64_t);
+		args.nrelease -= args.out_released;
+		if (longer) {
+			use.slices.resize(FBUFS_MAX_SLICES);
+			args.slices = sys::pointer(use.slices.data());
+			args.nslices = FBUFS_MAX_SLICES;
+		}
 	}
 	if (done < 0) {
-		for (std::size_t i = args.out_released; i < args.nrelease; i++)
+		for (std::size_t i = releases - args.nrelease + args.out_released; i < releases; i++)
 			domain_->release_later(use.releases[i]);
 		return sys::failure(static_cast<int>(-done));
 	}
@@ -328,7 +334,7 @@ result<bool> receiver::wait(std::chrono::milliseconds timeout)
 {
 	if (auto flushed = domain_->flush(); !flushed)
 		return std::unexpected(flushed.error());
-	return sys::wait(end_.fd(), POLLIN, timeout.count());
+	return sys::wait(end_.fd(), POLLIN, timeout);
 }
 
 result<void> receiver::set_nonblocking(bool nonblocking)

@@ -228,7 +228,7 @@ result<std::vector<std::uint64_t>> pool::notices()
 
 result<bool> pool::wait_notice(std::chrono::milliseconds timeout)
 {
-	return sys::wait(domain_->fd(), POLLIN, timeout.count());
+	return sys::wait(domain_->fd(), POLLIN, timeout);
 }
 
 } // namespace fbuf

@@ -118,8 +118,9 @@ result<void> connection::pass(endpoint&& end)
 	header->cmsg_len = CMSG_LEN(sizeof(int));
 	const int fd = end.fd();
 	std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-	if (::sendmsg(fd_, &message, MSG_NOSIGNAL) < 0)
-		return sys::last_failure();
+	while (::sendmsg(fd_, &message, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR || sys::may_interrupt())
+			return sys::last_failure();
 	endpoint gone = std::move(end);
 	return {};
 }
@@ -135,11 +136,9 @@ result<endpoint> connection::take()
 	message.msg_control = control;
 	message.msg_controllen = sizeof(control);
 	ssize_t length = 0;
-	do
-		length = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
-	while (length < 0 && errno == EINTR);
-	if (length < 0)
-		return sys::last_failure();
+	while ((length = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC)) < 0)
+		if (errno != EINTR || sys::may_interrupt())
+			return sys::last_failure();
 
 	endpoint end;
 	const cmsghdr* header = CMSG_FIRSTHDR(&message);
@@ -186,9 +185,10 @@ listener::~listener()
 
 result<connection> listener::accept()
 {
-	const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-	if (fd < 0)
-		return sys::last_failure();
+	int fd = -1;
+	while ((fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC)) < 0)
+		if (errno != EINTR || sys::may_interrupt())
+			return sys::last_failure();
 	return connection(fd);
 }
 

@@ -9,6 +9,10 @@
 namespace fbuf {
 
 /// What a call returns: a value, or why there is none.
+///
+/// Calls that wait end with std::errc::interrupted when a signal came, nothing was done yet, and the process has
+/// a handler without SA_RESTART (sigaction(2)). Otherwise they go on: after handlers with SA_RESTART, which those
+/// of signal(3) are, after a stop (SIGTSTP) and its end, and when a debugger attaches.
 template <typename T>
 using result = std::expected<T, std::error_code>;
 
