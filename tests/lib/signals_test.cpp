@@ -118,7 +118,7 @@ TEST(Signals, WaitGoesOnForTheRestOfItsTime)
 	EXPECT_GE(std::chrono::steady_clock::now() - start, 300ms);
 }
 
-TEST(Signals, AcceptAndTakeGoOnAfterHandlersThatRestart)
+TEST(Signals, AcceptGoesOnAfterHandlersThatRestart)
 {
 	const Handler handler(SA_RESTART);
 	const std::string path = "/tmp/fbuf-signals-" + std::to_string(::getpid());
