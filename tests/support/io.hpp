@@ -483,6 +483,81 @@ inline constexpr Kind kinds[] = {
 	{"Udp6", make_udp6, false, true, false},
 };
 
+//
+// Loads
+//
+
+enum class Shape { one_small, many_small, one_large, many_large };
+enum class After { comes_back, goes_home };
+
+inline void PrintTo(After after, std::ostream* to)
+{
+	*to << (after == After::goes_home ? "give" : "return");
+}
+
+inline const char* name_of(Shape shape)
+{
+	static constexpr const char* names[] = {"OneSmall", "ManySmall", "OneLarge", "ManyLarge"};
+	return names[static_cast<int>(shape)];
+}
+
+inline void PrintTo(Shape shape, std::ostream* to)
+{
+	*to << name_of(shape);
+}
+
+// Fbufs with contents, slices of them, and what a reader must see.
+struct Load {
+	std::vector<fbufs_buffer> buffers;
+	std::vector<Bytes> before;
+	std::vector<fbufs_slice> slices;
+	Bytes expected;
+
+	void fbuf(const Actor& actor, std::size_t bytes)
+	{
+		const auto seed = static_cast<unsigned>(buffers.size() + 3);
+		buffers.push_back(actor.filled(bytes, seed));
+		before.push_back(pattern(bytes, seed));
+	}
+	void slice(std::size_t which, std::size_t offset, std::size_t length)
+	{
+		slices.push_back(slice_of(buffers[which].fbuf, static_cast<std::uint32_t>(offset),
+					  static_cast<std::uint32_t>(length)));
+		const auto from = before[which].begin() + static_cast<std::ptrdiff_t>(offset);
+		expected.insert(expected.end(), from, from + static_cast<std::ptrdiff_t>(length));
+	}
+};
+
+inline Load make_load(const Actor& actor, Shape shape, bool stream)
+{
+	Load load;
+	const std::size_t large = stream ? 1 << 20 : 60000;
+	switch (shape) {
+	case Shape::one_small:
+		load.fbuf(actor, page);
+		load.slice(0, 24, 1000);
+		break;
+	case Shape::many_small:
+		for (int i = 0; i < 3; i++)
+			load.fbuf(actor, 2 * page);
+		for (std::size_t i = 0; i < 12; i++)
+			load.slice((i * 2 + 1) % 3, page - 600 + i * 97, 100 + i);
+		load.slice(1, 0, 2 * page);
+		break;
+	case Shape::one_large:
+		load.fbuf(actor, large);
+		load.slice(0, 0, large);
+		break;
+	case Shape::many_large:
+		for (int i = 0; i < 4; i++)
+			load.fbuf(actor, large / 4 + page);
+		for (std::size_t i = 0; i < 8; i++)
+			load.slice(i % 4, i * 31, large / 8);
+		break;
+	}
+	return load;
+}
+
 // What arrives, while the domain gets on with its operations; completions that come meanwhile are added.
 inline Bytes pump(int domain, int out, std::size_t bytes, std::vector<Done>& done, int timeout_ms = 5000)
 {

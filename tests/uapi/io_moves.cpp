@@ -4,14 +4,11 @@
 // FBUFS_IO moves bytes between fbufs and every kind of descriptor: the right ones, in order, and as the
 // completion says.
 
-#include "support/io.hpp"
+#include "support/disk.hpp"
 
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/vfs.h>
 
-#include <fstream>
-#include <iterator>
 #include <map>
 
 namespace {
@@ -25,77 +22,6 @@ constexpr std::uint32_t how_bits = FBUFS_IO_ZEROCOPY | FBUFS_IO_COPIED | FBUFS_I
 //
 // Writing
 //
-
-enum class Shape { one_small, many_small, one_large, many_large };
-enum class After { comes_back, goes_home };
-
-void PrintTo(After after, std::ostream* to)
-{
-	*to << (after == After::goes_home ? "give" : "return");
-}
-
-const char* name_of(Shape shape)
-{
-	static constexpr const char* names[] = {"OneSmall", "ManySmall", "OneLarge", "ManyLarge"};
-	return names[static_cast<int>(shape)];
-}
-
-void PrintTo(Shape shape, std::ostream* to)
-{
-	*to << name_of(shape);
-}
-
-// Fbufs with contents, slices of them, and what a reader must see.
-struct Load {
-	std::vector<fbufs_buffer> buffers;
-	std::vector<Bytes> before;
-	std::vector<fbufs_slice> slices;
-	Bytes expected;
-
-	void fbuf(const Actor& actor, std::size_t bytes)
-	{
-		const auto seed = static_cast<unsigned>(buffers.size() + 3);
-		buffers.push_back(actor.filled(bytes, seed));
-		before.push_back(pattern(bytes, seed));
-	}
-	void slice(std::size_t which, std::size_t offset, std::size_t length)
-	{
-		slices.push_back(slice_of(buffers[which].fbuf, static_cast<std::uint32_t>(offset),
-					  static_cast<std::uint32_t>(length)));
-		const auto from = before[which].begin() + static_cast<std::ptrdiff_t>(offset);
-		expected.insert(expected.end(), from, from + static_cast<std::ptrdiff_t>(length));
-	}
-};
-
-Load make_load(const Actor& actor, Shape shape, bool stream)
-{
-	Load load;
-	const std::size_t large = stream ? 1 << 20 : 60000;
-	switch (shape) {
-	case Shape::one_small:
-		load.fbuf(actor, page);
-		load.slice(0, 24, 1000);
-		break;
-	case Shape::many_small:
-		for (int i = 0; i < 3; i++)
-			load.fbuf(actor, 2 * page);
-		for (std::size_t i = 0; i < 12; i++)
-			load.slice((i * 2 + 1) % 3, page - 600 + i * 97, 100 + i);
-		load.slice(1, 0, 2 * page);
-		break;
-	case Shape::one_large:
-		load.fbuf(actor, large);
-		load.slice(0, 0, large);
-		break;
-	case Shape::many_large:
-		for (int i = 0; i < 4; i++)
-			load.fbuf(actor, large / 4 + page);
-		for (std::size_t i = 0; i < 8; i++)
-			load.slice(i % 4, i * 31, large / 8);
-		break;
-	}
-	return load;
-}
 
 class IoWrite : public IoTest, public testing::WithParamInterface<std::tuple<Kind, Shape, After>> {};
 
@@ -744,46 +670,19 @@ TEST_F(IoFile, DirectInNameOnlyIsACopy)
 	EXPECT_EQ(done.copied, page);
 }
 
-// A file system on a disk in memory.
 class IoDirect : public IoFile {
 protected:
-	const std::string image = "/dev/shm/io_disk", place = "/tmp/io_disk";
-
-	static bool run(const std::string& command)
-	{
-		return std::system(("{ " + command + "; } >/tmp/io_said 2>&1").c_str()) == 0;
-	}
-	static std::string said()
-	{
-		std::ifstream file("/tmp/io_said");
-		return {std::istreambuf_iterator<char>(file), {}};
-	}
-
+	Disk disk;
 	void SetUp() override
 	{
 		IoFile::SetUp();
-		(void)::mkdir(place.c_str(), 0755);
-		// The VM's modules lie where its runner keeps them.
-		(void)run("cd ${HOME}/.cache/fbufs/*/modules/$(uname -r)/kernel && for m in drivers/block/loop lib/crc16 "
-			  "crypto/crc32c_generic fs/mbcache fs/jbd2/jbd2 fs/ext4/ext4; do n=/tmp/${m##*/}.ko; "
-			  "xz -dc $m.ko.xz >$n || cp $m.ko $n; insmod $n; done");
-		if (!run("truncate -s 16M " + image + " && mkfs.ext4 -q -F -O ^has_journal " + image))
-			GTEST_SKIP() << "no mkfs.ext4";
-		if (!run("mount -o loop " + image + " " + place))
-			GTEST_SKIP() << "no ext4 on a loop device: " << said();
-	}
-	void TearDown() override
-	{
-		file.reset();
-		(void)run("umount " + place);
-		::unlink(image.c_str());
-		IoFile::TearDown();
+		ASSERT_TRUE(disk.mounted()) << command_said();
 	}
 };
 
 TEST_F(IoDirect, DoesNotCopy)
 {
-	const Fd direct = temporary_file(O_RDWR | O_DIRECT, place.c_str());
+	const Fd direct = temporary_file(O_RDWR | O_DIRECT, Disk::place());
 	ASSERT_GE(direct.get(), 0);
 	const fbufs_buffer buffer = actor.filled(8 * page, 3);
 	fbufs_io_op op = write_op(direct);
