@@ -178,27 +178,44 @@ static void op_copied(struct fdio_op *op, u64 bytes, u32 reason)
  * Sockets
  */
 
+/*
+ * Whether the network device that a socket's packets leave by can gather pages. Of
+ * a socket that is not connected nothing is known.
+ */
+static bool socket_gathers(struct sock *sk)
+{
+	struct dst_entry *dst;
+	bool gathers;
+
+	rcu_read_lock();
+	dst = rcu_dereference(sk->sk_dst_cache);
+	gathers = !dst || READ_ONCE(dst->dev)->features & NETIF_F_SG;
+	rcu_read_unlock();
+	return gathers;
+}
+
 /* Why a socket would copy, or FBUFS_IO_NO_REASON. */
 static u32 socket_copies(struct socket *sock)
 {
 	struct sock *sk = sock->sk;
-	u32 reason = FBUFS_IO_NO_REASON;
+	bool transforms;
 
 	if (sk->sk_family == AF_UNIX)
 		return sock->type == SOCK_STREAM ? FBUFS_IO_NO_REASON : FBUFS_IO_NO_REFERENCES;
 	if (sk->sk_family != AF_INET && sk->sk_family != AF_INET6)
 		return FBUFS_IO_NO_REFERENCES;
 	if (sk->sk_protocol == IPPROTO_UDP && sock->type == SOCK_DGRAM)
-		return FBUFS_IO_NO_REASON;
+		return socket_gathers(sk) ? FBUFS_IO_NO_REASON : FBUFS_IO_NO_SCATTER_GATHER;
 	if (sk->sk_protocol != IPPROTO_TCP || sock->type != SOCK_STREAM)
 		return FBUFS_IO_NO_REFERENCES;
 	rcu_read_lock();
-	if (inet_csk(sk)->icsk_ulp_ops || sk_psock(sk))
-		reason = FBUFS_IO_TRANSFORMED;
+	transforms = inet_csk(sk)->icsk_ulp_ops || sk_psock(sk);
 	rcu_read_unlock();
-	if (reason == FBUFS_IO_NO_REASON && !(sk->sk_route_caps & NETIF_F_SG))
-		reason = FBUFS_IO_NO_SCATTER_GATHER;
-	return reason;
+	if (transforms)
+		return FBUFS_IO_TRANSFORMED;
+	/* TCP passes pages on in any case, for the layer below to copy. */
+	return sk->sk_route_caps & NETIF_F_SG && socket_gathers(sk) ? FBUFS_IO_NO_REASON :
+								      FBUFS_IO_NO_SCATTER_GATHER;
 }
 
 static int socket_write(struct fdio_op *op, struct socket *sock, struct blocks *blocks)
