@@ -23,9 +23,9 @@ void print_text(const fbuf::capabilities& can, const fbuf::gauges& now, const ut
 		    static_cast<unsigned long long>(now.domains), static_cast<unsigned long long>(now.pools),
 		    static_cast<unsigned long long>(now.channels), static_cast<unsigned long long>(now.ends),
 		    static_cast<unsigned long long>(now.windows), static_cast<unsigned long long>(now.messages));
-	std::printf("            %llu fbufs in %llu pages, %s of metadata\n",
+	std::printf("            %llu fbufs in %llu pages, %s of metadata, %llu operations on descriptors\n",
 		    static_cast<unsigned long long>(now.fbufs), static_cast<unsigned long long>(now.pages),
-		    human_bytes(static_cast<double>(now.metadata)).c_str());
+		    human_bytes(static_cast<double>(now.metadata)).c_str(), static_cast<unsigned long long>(now.io));
 }
 
 void print_json(const fbuf::capabilities& can, const fbuf::gauges& now, const utsname& machine)
@@ -51,7 +51,8 @@ void print_json(const fbuf::capabilities& can, const fbuf::gauges& now, const ut
 		  {"messages", now.messages},
 		  {"fbufs", now.fbufs},
 		  {"pages", now.pages},
-		  {"metadata_bytes", now.metadata}}},
+		  {"metadata_bytes", now.metadata},
+		  {"io", now.io}}},
 	};
 	std::cout << out.dump(2) << '\n';
 }
