@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <array>
@@ -20,6 +21,15 @@
 #include <type_traits>
 
 namespace uapi {
+
+// Whether this kernel is one of tests/vm/kernel's own, which have no more than tests/vm/base.config says: no
+// traffic control at the device, no IPsec.
+inline bool kernel_is_small()
+{
+	utsname name = {};
+	::uname(&name);
+	return std::strstr(name.release, "-fbufs-") != nullptr;
+}
 
 using Bytes = std::vector<std::uint8_t>;
 
