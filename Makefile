@@ -25,7 +25,7 @@ all: modules lib tools ## the module, the library and the command
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo "Variables: CMD='...' KERNEL=stock|debug ICOUNT=1 TIMEOUT=s (vm), PREFIX, DESTDIR (install), KDIR (modules)"
+	@echo "Variables: CMD='...' KERNEL=stock|debug|kcsan ICOUNT=1 TIMEOUT=s (vm), PREFIX, DESTDIR (install), KDIR (modules)"
 
 # --- dependencies, only when something needs them ---------------------------
 
@@ -42,7 +42,8 @@ KMOD_SOURCES := $(shell find kmod -type f)
 $(B)/kmod-%/fbufs.ko: $(KMOD_SOURCES) | $(B)/.deps-build
 	@mkdir -p $(B)/kmod-$*
 	@cp -rsfT $(CURDIR)/kmod $(B)/kmod-$*
-	+$(MAKE) -C $(if $(filter host,$*),$(KDIR),$$(tests/vm/kernel $* --headers)) M=$(CURDIR)/$(B)/kmod-$* W=1 modules
+	+$(MAKE) -C $(if $(filter host,$*),$(KDIR),$$(tests/vm/kernel $* --headers)) M=$(CURDIR)/$(B)/kmod-$* W=1 \
+		$(if $(filter debug kcsan,$*),CONFIG_FBUFS_KUNIT_TEST=y) modules
 
 ifneq ($(KDIR)$(HOST_KDIR_OK),)
 KDIR ?= $(HOST_KDIR)
@@ -104,7 +105,7 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 
 # --- tests ---------------------------------------------------------------------
 
-TEST_GROUPS := uapi lib stress
+TEST_GROUPS := uapi lib stress fault
 TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES)
 
 define test_group
