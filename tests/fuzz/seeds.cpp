@@ -32,19 +32,21 @@ Program operator+(Program program, const Program& more)
 	return program;
 }
 
-Program round()
+// Four fbufs there and back. Both who allocates and who receives an fbuf posts it: eight a round.
+Program round(std::uint8_t which = 0)
 {
-	return {op(0, alloc, 0, 0, 0, 0, 4), op(0, touch, 0, 3), op(0, send, 0, 0, 0, 0, 4), op(0, touch, 0, 3),
-		op(1, receive, 0, 0, 0, 0, 8), op(1, touch, 0, 0), op(1, release, 0, 0, 0, 0, 4)};
+	const auto fbuf = static_cast<std::uint8_t>(8 * which), message = static_cast<std::uint8_t>(4 * which);
+	return {op(0, alloc, 0, 0, 0, 0, 4), op(0, touch, 0, 3), op(0, send, 0, fbuf, 0, 0, 4), op(0, touch, 0, 3),
+		op(1, receive, 0, 0, 0, 0, 8), op(1, touch, 0, 0), op(1, release, message, 0, 0, 0, 4)};
 }
 
 } // namespace
 
 std::vector<Seed> seeds()
 {
-	const Program cached_volatile = path(FBUFS_CHANNEL_VOLATILE) + round() + round();
+	const Program cached_volatile = path(FBUFS_CHANNEL_VOLATILE) + round(0) + round(1);
 	return {
-		{"cached", path(0) + round() + round()},
+		{"cached", path(0) + round(0) + round(1)},
 		{"uncached", path(FBUFS_CHANNEL_UNCACHED) + round()},
 		{"volatile", cached_volatile},
 		{"secure", path(FBUFS_CHANNEL_VOLATILE) +
@@ -63,12 +65,12 @@ std::vector<Seed> seeds()
 					      op(1, release, 0), op(0, notices, 0, 0, 0, 0, 8), op(0, poll, 0)}},
 		{"waits", path(0) + Program{op(1 | in_thread, receive, 0, 0, 1), op(0, alloc, 0), op(0, send, 0),
 					    op(0 | in_child, send, 0), op(1, close_end, 0), op(0, send, 0, 0, 1)}},
-		{"pipes", path(0) + Program{op(0, alloc, the_domain, 0, 0, 0, 4), op(0, io_write, fuzz::pipe, 0, 2, 1),
+		{"pipes", path(0) + Program{op(0, alloc, the_domain, 0, 0, 0, 4), op(0, io_write, fuzz::pipe, 0, 2, 1, 0),
 					    op(1, pool_create, 0), op(1, io_read, fuzz::pipe, 0, 0, 0, 1, 4),
-					    op(1, release, 0), op(0, io_collect), op(0, io_write, small_pipe, 1, 0, 3, 3),
+					    op(1, release, 0), op(0, io_collect), op(0, io_write, small_pipe, 2, 0, 1, 0),
 					    op(1, drain, small_pipe, 0, 0, 0, 1, 5000), op(0, cancel)}},
-		{"sockets", path(0) + Program{op(0, alloc, the_domain, 0, 0, 0, 6), op(0, io_write, unix_stream, 0, 0, 1),
-					      op(0, io_write, tcp, 1, 0, 1), op(0, io_write, udp, 2), op(0, io_write, file, 3),
+		{"sockets", path(0) + Program{op(0, alloc, the_domain, 0, 0, 0, 6), op(0, io_write, unix_stream, 0, 0, 0, 0),
+					      op(0, io_write, tcp, 1, 0, 0, 0), op(0, io_write, udp, 2, 0, 0, 0), op(0, io_write, file, 3, 0, 0, 0),
 					      op(1, pool_create, 0), op(1, io_read, tcp, 0, 0, 0, 1, 4),
 					      op(1, io_read, unix_stream, 0, 0, 0, 1, 4), op(0, close_end, the_domain)}},
 		{"windows", path(0) + Program{op(0, alloc, 0), op(0, touch, 0, 2), op(0, change, 0, 0, 0, 0, 3),
