@@ -25,7 +25,7 @@ all: modules lib tools ## the module, the library and the command
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo "Variables: CMD='...' KERNEL=stock|debug ICOUNT=1 TIMEOUT=s (vm), PREFIX, DESTDIR (install), KDIR (modules)"
+	@echo "Variables: CMD='...' KERNEL=stock|debug|kcsan ICOUNT=1 TIMEOUT=s (vm), PREFIX, DESTDIR (install), KDIR (modules)"
 
 # --- dependencies, only when something needs them ---------------------------
 
@@ -42,7 +42,8 @@ KMOD_SOURCES := $(shell find kmod -type f)
 $(B)/kmod-%/fbufs.ko: $(KMOD_SOURCES) | $(B)/.deps-build
 	@mkdir -p $(B)/kmod-$*
 	@cp -rsfT $(CURDIR)/kmod $(B)/kmod-$*
-	+$(MAKE) -C $(if $(filter host,$*),$(KDIR),$$(tests/vm/kernel $* --headers)) M=$(CURDIR)/$(B)/kmod-$* W=1 modules
+	+$(MAKE) -C $(if $(filter host,$*),$(KDIR),$$(tests/vm/kernel $* --headers)) M=$(CURDIR)/$(B)/kmod-$* W=1 \
+		$(if $(filter debug kcsan,$*),CONFIG_FBUFS_KUNIT_TEST=y) modules
 
 ifneq ($(KDIR)$(HOST_KDIR_OK),)
 KDIR ?= $(HOST_KDIR)
@@ -104,7 +105,7 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 
 # --- tests ---------------------------------------------------------------------
 
-TEST_GROUPS := uapi lib stress
+TEST_GROUPS := uapi lib stress fault
 TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES)
 
 define test_group
@@ -122,10 +123,25 @@ TESTS := $(TEST_GROUPS:%=$(B)/tests/%)
 tests: $(TESTS)
 
 check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools ## all tests, in the VM
-	@tests/check
+	@tests/check stock
 
 check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools ## the same under KASAN, lockdep and the other checkers
-	@KERNEL=debug tests/check
+	@tests/check debug
+
+check-long: $(B)/kmod-debug/fbufs.ko $(B)/kmod-kcsan/fbufs.ko $(TESTS) $(B)/tests/fuzz ## races, deaths and fuzzing at length
+	@tests/check-long
+
+# libFuzzer is clang's.
+FUZZ_SOURCES := $(wildcard tests/fuzz/*.cpp)
+$(B)/tests/fuzz: $(FUZZ_SOURCES) $(wildcard tests/fuzz/*.hpp tests/support/*.hpp) kmod/include/uapi/linux/fbufs.h | $(B)/.deps-build $(B)/.deps-fuzz
+	@mkdir -p $(@D)
+	clang++ -std=c++2b -Wall -Wextra -Wshadow -Werror -O1 -g -fsanitize=fuzzer -Itests $(INCLUDES) -o $@ $(FUZZ_SOURCES) -lgtest -lpthread
+
+fuzz: KERNEL = debug
+fuzz: SECONDS = 300
+fuzz: $(B)/tests/fuzz ## the whole interface, in the VM, for SECONDS=300, KERNEL=debug|kcsan
+	@$(MAKE) --no-print-directory $(B)/kmod-$(KERNEL)/fbufs.ko
+	@tests/fuzz/run $(KERNEL) $(SECONDS)
 
 # Each sanitizer has a build folder of its own. That of threads watches the library's tests only.
 check-sanitize: $(B)/kmod-stock/fbufs.ko ## the library's tests and the command with address, undefined and thread sanitizers
@@ -165,4 +181,4 @@ clean: ## remove build/
 	rm -rf $(B)
 
 .SECONDARY:
-.PHONY: all help modules lib tools load unload vm clean install tests check check-debug check-sanitize lint demo bench
+.PHONY: all help modules lib tools load unload vm clean install tests check check-debug check-long check-sanitize fuzz lint demo bench

@@ -159,6 +159,7 @@ static void sender_detach(struct fbufs_end *end)
 static void receiver_detach(struct fbufs_end *end)
 {
 	struct fbufs_channel *channel = end->channel;
+	struct fbufs_pool *pool;
 	bool last;
 
 	mutex_lock(&end->mutex);
@@ -169,16 +170,17 @@ static void receiver_detach(struct fbufs_end *end)
 	last = !channel->present;
 	if (channel->sender)
 		wake_up_all(&channel->sender->wait);
+	pool = channel->pool;
 	spin_unlock(&channel->lock);
-	if (last && channel->pool)
-		pool_notify(channel->pool);
+	if (last && pool)
+		pool_notify(pool);
 	/* No sender sees the queue any more. */
 	while (end->head != end->tail)
 		transfer_drop(&end->ring[end->head++ & (channel->depth - 1)], 1);
 	/* As a receiver it could see all fbufs of the channel; now only what it holds. */
-	if (end->domain && channel->pool) {
+	if (end->domain && pool) {
 		WRITE_ONCE(end->domain->detached, true);
-		map_hide_pool(end->domain, channel->pool);
+		map_hide_pool(end->domain, pool);
 	}
 	mutex_unlock(&end->mutex);
 	wake_up_all(&end->wait);
@@ -219,13 +221,14 @@ static struct fbufs_pool *end_pool(struct fbufs_end *end)
 	struct fbufs_channel *channel = end->channel;
 	struct fbufs_pool *pool = READ_ONCE(end->domain->pool);
 
-	if (pool && !channel->pool) {
+	/* Set once. */
+	if (pool && !READ_ONCE(channel->pool)) {
 		spin_lock(&channel->lock);
 		if (!channel->pool)
 			WRITE_ONCE(channel->pool, pool_get(pool));
 		spin_unlock(&channel->lock);
 	}
-	return channel->pool;
+	return READ_ONCE(channel->pool);
 }
 
 /**
@@ -465,7 +468,7 @@ static void send_cursor_init(struct send_cursor *cursor, struct fbufs_end *end,
 {
 	struct fbufs_pool *pool = READ_ONCE(end->domain->pool);
 
-	cursor->pool = end->channel->pool == pool ? pool : NULL;
+	cursor->pool = READ_ONCE(end->channel->pool) == pool ? pool : NULL;
 	cursor->messages = u64_to_user_ptr(send->messages);
 	cursor->slices = u64_to_user_ptr(send->slices);
 	cursor->count = send->count;

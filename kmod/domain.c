@@ -247,7 +247,8 @@ int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 	u32 i;
 
 	spin_lock(&domain->lock);
-	if (domain->dead)
+	/* Marked without this lock; who does that takes all holds afterwards. */
+	if (READ_ONCE(domain->dead))
 		err = -ENODEV;
 	for (i = 0; i < n && !err; i++)
 		domain->holds[(u32)handles[i]].aggregate = aggregates[i];

@@ -402,7 +402,7 @@ static bool channel_reaches(struct fbufs_channel *channel, struct fbufs_domain *
 
 	spin_lock(&channel->lock);
 	for (left = channel->present; left && !reaches; left &= left - 1)
-		reaches = channel->receivers[__ffs64(left)]->domain == domain;
+		reaches = READ_ONCE(channel->receivers[__ffs64(left)]->domain) == domain;
 	spin_unlock(&channel->lock);
 	return reaches;
 }

@@ -538,16 +538,16 @@ int pool_promise_notices(struct fbufs_pool *pool, u32 n)
 		spin_lock(&pool->lock);
 		used = pool->notice_tail - pool->notice_head;
 		room = pool->notices ? pool->notice_mask + 1 : 0;
+		if (used + pool->notice_promised + n > MAX_NOTICES) {
+			spin_unlock(&pool->lock);
+			kvfree(notices);
+			return -ENOBUFS;
+		}
 		if (used + pool->notice_promised + n <= room) {
 			pool->notice_promised += n;
 			spin_unlock(&pool->lock);
 			kvfree(notices);
 			return 0;
-		}
-		if (used + pool->notice_promised + n > MAX_NOTICES) {
-			spin_unlock(&pool->lock);
-			kvfree(notices);
-			return -ENOBUFS;
 		}
 		if (notices && size >= used + pool->notice_promised + n)
 			break;

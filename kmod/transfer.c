@@ -256,7 +256,7 @@ int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *clas
 
 static bool class_is_closed(const struct fbufs_class *class)
 {
-	return class->channel && class->channel->closed;
+	return class->channel && READ_ONCE(class->channel->closed);
 }
 
 /* A FREE fbuf goes on its list, or leaves. Context: under the pool's lock. */
@@ -405,7 +405,8 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
 			struct fbufs_aggregate *aggregate = aggregates[i];
 			bool keep = aggregate->nsegments <= MESSAGE_INLINE &&
-				    channel->nspare < SPARE_MESSAGES && !channel->closed;
+				    channel->nspare < SPARE_MESSAGES &&
+				    !READ_ONCE(channel->closed);
 			struct fbufs_aggregate **list = keep ? &channel->spare : &surplus;
 
 			aggregate->next = *list;
@@ -975,11 +976,11 @@ void transfer_close_channel(struct fbufs_channel *channel)
 	struct fbuf *fbuf;
 
 	if (!pool) {
-		channel->closed = true;
+		WRITE_ONCE(channel->closed, true);
 		return;
 	}
 	spin_lock(&pool->lock);
-	channel->closed = true;
+	WRITE_ONCE(channel->closed, true);
 	xa_for_each(&channel->classes, index, class) {
 		while ((fbuf = pool_pop(class))) {
 			pool_leave(pool, fbuf);
