@@ -105,7 +105,11 @@ public:
 		consume_until(from, 0, when_.measured);
 		const effort before = from[0]->caused();
 		shared_->started[index] = now_ns();
+		if (index == 0)
+			mark_begin();
 		consume_until(from, when_.measured, when_.explained);
+		if (index == 0)
+			mark_end();
 		shared_->stopped[index] = now_ns();
 		if (index == 0)
 			shared_->consumer = difference(from[0]->caused(), before);
@@ -148,8 +152,10 @@ public:
 		while (at < warm_up)
 			round(at++);
 		shared_->started[0] = now_ns();
+		mark_begin();
 		while (at < warm_up + what_.messages)
 			round(at++);
+		mark_end();
 		shared_->stopped[0] = now_ns();
 		if (what_.explain)
 			explain_rounds(round, at);
