@@ -38,7 +38,7 @@ public:
 		return std::span(buffer_).subspan(index * shape_.bytes, shape_.bytes);
 	}
 	// What lies between the two is counted in bytes, and has no buffers to get to know.
-	[[nodiscard]] std::uint64_t warm_up() const override { return most_between / shape_.bytes + 2ULL * shape_.batch; }
+	[[nodiscard]] std::uint64_t warm_up() const override { return most_between / shape_.bytes + 2 + shape_.batch; }
 
 protected:
 	std::span<std::byte> payload(unsigned index)

@@ -68,7 +68,7 @@ public:
 	// Nothing is used twice; the packets that the socket holds are at most that many.
 	[[nodiscard]] std::uint64_t warm_up() const override
 	{
-		return std::max(2ULL * shape_.batch, 8ULL * group_);
+		return std::max(shape_.batch, 8 * group_);
 	}
 
 private:

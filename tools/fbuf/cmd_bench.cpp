@@ -26,16 +26,26 @@ struct options {
 	std::string output;
 };
 
-// Enough to be steady, few enough to end.
-std::uint64_t message_count(const options& want, const std::string& mechanism, const bench::shape& of)
+// What copies lets up to a megabyte wait, fills and empties it in turn: several times that.
+std::uint64_t several_fillings(const std::string& mechanism, const bench::shape& of)
 {
+	return mechanism.starts_with("fbufs") ? 8 : std::max<std::uint64_t>((2 << 20) / of.bytes, 4);
+}
+
+// Enough to be steady, few enough to end.
+std::uint64_t message_count(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of)
+{
+	const auto whole = [&](std::uint64_t count) { return (count + of.batch - 1) / of.batch * of.batch; };
 	if (want.messages)
-		return (want.messages + of.batch - 1) / of.batch * of.batch;
+		return whole(want.messages);
 	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how <= bench::touch::header;
 	const std::uint64_t budget = free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
-	const std::uint64_t fits = budget / of.bytes;
-	const std::uint64_t count = std::clamp<std::uint64_t>(fits, mechanism.starts_with("fbufs") ? 8 : 4, free_of_size ? 8192 : 1024);
-	return (count + (free_of_size || fits > of.batch ? 2 : 1) * of.batch - 1) / of.batch * of.batch;
+	const std::uint64_t fits = std::min<std::uint64_t>(budget / of.bytes, free_of_size ? 8192 : 1024);
+	// Each is one after the other there, and as long as two; or goes to several processes.
+	if (pattern == "pingpong")
+		return std::clamp<std::uint64_t>(fits, 4, want.explain ? 1024 : 256);
+	const std::uint64_t least = several_fillings(mechanism, of);
+	return whole(std::max(pattern == "stream" ? fits : fits / 4, least) + (fits > of.batch ? of.batch : 0));
 }
 
 class report {
@@ -121,10 +131,7 @@ unsigned repetitions(const options& want)
 
 void run_one(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of, report& to)
 {
-	bench::measurement what{mechanism, pattern, of, message_count(want, mechanism, of), want.explain};
-	// Each is one after the other, and as long as two.
-	if (pattern == "pingpong")
-		what.messages = std::min<std::uint64_t>(what.messages, want.messages ? want.messages : (want.explain ? 1024 : 256));
+	const bench::measurement what{mechanism, pattern, of, message_count(want, mechanism, pattern, of), want.explain};
 	std::vector<bench::outcome> runs;
 	for (unsigned i = 0; i < repetitions(want); i++)
 		runs.push_back(bench::measure(what));
