@@ -20,6 +20,7 @@ struct options {
 	std::string output;
 	std::string pattern = "pingpong";
 	std::uint64_t messages = 128;
+	std::size_t largest = 1 << 20;
 	bool json = false;
 };
 
@@ -84,15 +85,14 @@ void run_per_page(const options& want)
 // --- from which size on ---------------------------------------------------------------------
 
 constexpr std::size_t smallest = 64;
-constexpr std::size_t largest = 1 << 20;
 constexpr const char* rivals[] = {"unix-stream", "pipe", "memfd-sealed"};
 
 using curve = std::vector<double>; // nanoseconds for each size
 
-std::vector<std::size_t> sizes()
+std::vector<std::size_t> sizes(const options& want)
 {
 	std::vector<std::size_t> all;
-	for (std::size_t bytes = smallest; bytes <= largest; bytes *= 2)
+	for (std::size_t bytes = smallest; bytes <= want.largest; bytes *= 2)
 		all.push_back(bytes);
 	return all;
 }
@@ -100,7 +100,7 @@ std::vector<std::size_t> sizes()
 curve measure_curve(const std::string& mechanism, const options& want)
 {
 	curve all;
-	for (const std::size_t bytes : sizes()) {
+	for (const std::size_t bytes : sizes(want)) {
 		const auto fits = std::clamp<std::uint64_t>((16 << 20) / bytes, 8, want.messages);
 		all.push_back(bench::measure({mechanism, want.pattern, {bytes, 1, bench::touch::page}, fits}).ns);
 	}
@@ -109,9 +109,9 @@ curve measure_curve(const std::string& mechanism, const options& want)
 
 // The smallest size from which on `ours` is never above `theirs`, a straight line being between two
 // measured sizes; nothing when it never is.
-std::optional<std::size_t> crossover(const curve& ours, const curve& theirs)
+std::optional<std::size_t> crossover(const curve& ours, const curve& theirs, const options& want)
 {
-	const auto all = sizes();
+	const auto all = sizes(want);
 	std::size_t at = all.size();
 	while (at > 0 && ours[at - 1] <= theirs[at - 1])
 		at--;
@@ -128,7 +128,7 @@ std::optional<std::size_t> crossover(const curve& ours, const curve& theirs)
 std::string words(const std::optional<std::size_t>& from)
 {
 	if (!from)
-		return "never below " + human_bytes(static_cast<double>(largest));
+		return "never";
 	return *from ? std::to_string(*from) : "always";
 }
 
@@ -151,7 +151,7 @@ void run_crossover(const options& want)
 		if (!to)
 			std::printf("%-26s", each.c_str());
 		for (const char* rival : rivals) {
-			const auto from = crossover(measured[each], measured[rival]);
+			const auto from = crossover(measured[each], measured[rival], want);
 			if (to)
 				to->add({{"bench", "crossover"}, {"mechanism", each}, {"against", rival}, {"pattern", want.pattern},
 					 {"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()}, {"clock", want.clock}});
@@ -163,11 +163,10 @@ void run_crossover(const options& want)
 	}
 	if (to)
 		return;
-	// What a program that has both would take: the size below which a socket is cheaper.
 	std::printf("\n");
 	for (const std::string& each : can)
 		if (each.starts_with("fbufs"))
-			if (const auto from = crossover(measured[each], measured["unix-stream"]))
+			if (const auto from = crossover(measured[each], measured["unix-stream"], want))
 				std::printf("copy-below %s %zu\n", each.c_str(), *from);
 }
 
@@ -189,6 +188,10 @@ void add_bench_paper(CLI::App& bench)
 	add_common(*from, *want);
 	from->add_option("-p,--pattern", want->pattern, "stream or pingpong, which is one message at a time")
 		->check(CLI::IsMember({"stream", "pingpong"}))
+		->capture_default_str();
+	from->add_option("-l,--largest", want->largest, "size of a message up to which to look; a suffix K, M is understood")
+		->transform(CLI::AsSizeValue(false))
+		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
 		->capture_default_str();
 	from->add_flag("-j,--json", want->json, "records instead of the table");
 	from->footer("Prints a table, and a line for each mode: the size below which a UNIX socket is cheaper. It holds for this\n"
