@@ -269,7 +269,8 @@ private:
 	static long limit(const std::string& which, long otherwise)
 	{
 		std::ifstream file("/proc/sys/fs/mqueue/" + which);
-		return file >> otherwise ? otherwise : otherwise;
+		long value = 0;
+		return file >> value ? value : otherwise;
 	}
 	std::byte* last_piece()
 	{
