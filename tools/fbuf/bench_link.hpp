@@ -104,7 +104,7 @@ protected:
 	void make(std::span<std::byte> at, std::uint64_t number, unsigned index) const
 	{
 		if (source_)
-			std::ranges::copy(source_->received(index), at.begin());
+			std::memcpy(at.data(), source_->received(index).data(), at.size());
 		else
 			write_words(at, number, shape_.how);
 	}
