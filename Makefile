@@ -21,11 +21,11 @@ HOST_KDIR_OK := $(if $(HOST_KDIR),$(shell printf '%s\n' 6.12 "$$(uname -r)" | so
 SHELL := /bin/bash
 MAKEFLAGS += -j$(shell nproc)
 .DEFAULT_GOAL := all
-all: modules lib tools ## the module, the library and the command
+all: modules lib tools examples ## the module, the library, the command and the examples
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo "Variables: CMD='...' KERNEL=stock|debug|kcsan ICOUNT=1 TIMEOUT=s (vm), PREFIX, DESTDIR (install), KDIR (modules)"
+	@echo "Variables: CMD='...' KERNEL=stock|debug|kcsan ICOUNT=1 TIMEOUT=s (vm), OLD, NEW (bench-compare), PREFIX, DESTDIR (install), KDIR (modules)"
 
 # --- dependencies, only when something needs them ---------------------------
 
@@ -96,7 +96,20 @@ $(B)/fbuf: $(TOOL_OBJECTS) $(B)/libfbuf.a
 
 tools: $(B)/fbuf ## the command fbuf
 
--include $(wildcard $(B)/libfbuf/*.d $(B)/fbuf.d/*.d $(B)/tests.d/*/*.d)
+# Small real programs, each by read and write or by fbufs.
+APPS := $(patsubst libfbuf/examples/apps/%.cpp,$(B)/examples/apps/%,$(filter-out %/stream.cpp,$(wildcard libfbuf/examples/apps/*.cpp)))
+
+$(B)/examples.d/%.o: libfbuf/examples/%.cpp | $(B)/.deps-build
+	@mkdir -p $(@D)
+	$(COMPILE) -Ilibfbuf/include -c $< -o $@
+
+$(APPS): $(B)/examples/apps/%: $(B)/examples.d/apps/%.o $(B)/examples.d/apps/stream.o $(B)/libfbuf.a
+	@mkdir -p $(@D)
+	$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -o $@ $^
+
+examples: $(APPS) ## the programs of libfbuf/examples
+
+-include $(wildcard $(B)/libfbuf/*.d $(B)/fbuf.d/*.d $(B)/examples.d/*/*.d $(B)/tests.d/*/*.d)
 
 # --- the VM ------------------------------------------------------------------
 
@@ -122,10 +135,10 @@ $(foreach group,$(TEST_GROUPS),$(eval $(call test_group,$(group))))
 TESTS := $(TEST_GROUPS:%=$(B)/tests/%)
 tests: $(TESTS)
 
-check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools ## all tests, in the VM
+check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools examples ## all tests, in the VM
 	@tests/check stock
 
-check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools ## the same under KASAN, lockdep and the other checkers
+check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools examples ## the same under KASAN, lockdep and the other checkers
 	@tests/check debug
 
 check-long: $(B)/kmod-debug/fbufs.ko $(B)/kmod-kcsan/fbufs.ko $(TESTS) $(B)/tests/fuzz ## races, deaths and fuzzing at length
@@ -156,8 +169,17 @@ lint: | $(B)/.deps-build $(B)/.deps-lint ## checkpatch, sparse, formats, spellin
 demo: $(B)/kmod-stock/fbufs.ko tools ## a real file from one process to two others, and the lock at work
 	@tests/vm/run -t 600 -- tests/demo
 
-bench: $(B)/kmod-stock/fbufs.ko tools ## all transfers in instruction time, to build/bench/results.jsonl
-	@tests/bench
+bench: $(B)/kmod-stock/fbufs.ko tools examples | $(B)/.deps-bench ## every way to move data, in instruction time, and Documentation/performance.rst from it
+	@tests/bench full
+
+bench-quick: $(B)/kmod-stock/fbufs.ko tools | $(B)/.deps-bench ## the same for few sizes, to build/bench/quick.jsonl
+	@tests/bench quick
+
+bench-compare: | $(B)/.deps-bench ## what changed by more than 2 % between the records OLD= and NEW=
+	@tests/bench-compare $(OLD) $(NEW)
+
+bench-check: $(B)/kmod-stock/fbufs.ko tools | $(B)/.deps-bench ## whether a core figure is 5 % worse than tests/bench-baseline.jsonl
+	@tests/bench-check
 
 # --- installation --------------------------------------------------------------
 
@@ -181,4 +203,4 @@ clean: ## remove build/
 	rm -rf $(B)
 
 .SECONDARY:
-.PHONY: all help modules lib tools load unload vm clean install tests check check-debug check-long check-sanitize fuzz lint demo bench
+.PHONY: all help modules lib tools load unload vm clean install tests examples check check-debug check-long check-sanitize fuzz lint demo bench bench-quick bench-compare bench-check

@@ -4,6 +4,7 @@
 #include "bench_run.hpp"
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -33,19 +34,56 @@ void settle()
 	::usleep(100'000);
 }
 
-void in_two(const std::function<void()>& child, const std::function<void()>& parent)
+namespace {
+
+pid_t start(const std::function<void()>& role)
 {
 	const pid_t pid = ::fork();
-	if (pid == 0) {
-		int code = tool::ok;
-		try {
-			child();
-		} catch (const failure& why) {
-			std::fprintf(stderr, "fbuf bench: %s\n", why.what().c_str());
-			code = why.code();
-		}
-		::_exit(code);
+	if (pid < 0)
+		die("fork");
+	if (pid > 0)
+		return pid;
+	int code = tool::ok;
+	try {
+		role();
+	} catch (const failure& why) {
+		std::fprintf(stderr, "fbuf bench: %s\n", why.what().c_str());
+		code = why.code();
 	}
+	::_exit(code);
+}
+
+// What ended `pid`, as an exit code.
+int code_of(int status)
+{
+	return WIFEXITED(status) ? WEXITSTATUS(status) : static_cast<int>(tool::failed);
+}
+
+} // namespace
+
+void in_processes(const std::vector<std::function<void()>>& roles)
+{
+	std::vector<pid_t> running;
+	for (const auto& role : roles)
+		running.push_back(start(role));
+	int code = tool::ok;
+	while (!running.empty()) {
+		int status = 0;
+		const pid_t ended = ::wait(&status);
+		std::erase(running, ended);
+		if (code != tool::ok || code_of(status) == tool::ok)
+			continue;
+		code = code_of(status);
+		for (const pid_t each : running)
+			::kill(each, SIGKILL);
+	}
+	if (code != tool::ok)
+		throw failure(static_cast<tool::exit_code>(code), "a process of the benchmark failed");
+}
+
+void in_two(const std::function<void()>& child, const std::function<void()>& parent)
+{
+	const pid_t pid = start(child);
 	int status = 0;
 	try {
 		parent();

@@ -10,10 +10,13 @@
 #include <cstdint>
 #include <fstream>
 #include <functional>
+#include <new>
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include <sys/mman.h>
 #include <sys/types.h>
 
 namespace bench {
@@ -39,6 +42,10 @@ inline void mark_end()
 	asm volatile("nopl 0x46420002(%%rax)" ::: "memory");
 #endif
 }
+
+// Runs each in a process of its own until all have ended. When one fails, the others are ended, and this
+// throws: a failure with the code of the first that failed.
+void in_processes(const std::vector<std::function<void()>>& roles);
 
 // Runs `child` in a process of its own and `parent` here; throws when either failed.
 void in_two(const std::function<void()>& child, const std::function<void()>& parent);
@@ -85,6 +92,18 @@ public:
 
 private:
 	std::span<std::byte> bytes_;
+};
+
+// An object that the processes share which are forked after it was made.
+template <typename T>
+class shared_memory {
+public:
+	shared_memory() : memory_(sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS) { new (memory_.bytes().data()) T(); }
+	T* operator->() const { return std::launder(reinterpret_cast<T*>(memory_.bytes().data())); }
+	T& operator*() const { return *operator->(); }
+
+private:
+	mapping memory_;
 };
 
 } // namespace bench

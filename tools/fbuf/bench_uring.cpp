@@ -18,16 +18,18 @@ namespace {
 
 constexpr int shared = MAP_SHARED | MAP_POPULATE;
 
-int set_up(unsigned entries, io_uring_params& params)
+int set_up(unsigned entries, bool disabled, io_uring_params& params)
 {
 	// One thread submits and waits: the kernel need not interrupt it for completions.
 	params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+	if (disabled)
+		params.flags |= IORING_SETUP_R_DISABLED;
 	return static_cast<int>(::syscall(__NR_io_uring_setup, entries, &params));
 }
 
 } // namespace
 
-uring::uring(unsigned entries) : fd_(checked(set_up(entries, params_), "io_uring_setup"))
+uring::uring(unsigned entries, bool disabled) : fd_(checked(set_up(entries, disabled, params_), "io_uring_setup"))
 {
 	const std::size_t submissions = params_.sq_off.array + params_.sq_entries * sizeof(unsigned);
 	const std::size_t completions = params_.cq_off.cqes + params_.cq_entries * sizeof(io_uring_cqe);
@@ -67,14 +69,30 @@ io_uring_sqe& uring::prepare()
 	return *entry;
 }
 
-void uring::submit_and_wait()
+void uring::enable()
+{
+	if (::syscall(__NR_io_uring_register, fd_.fd(), IORING_REGISTER_ENABLE_RINGS, nullptr, 0) < 0)
+		die("io_uring_register");
+}
+
+void uring::enter(unsigned wait, unsigned flags)
 {
 	unsigned& tail = word(params_.sq_off.tail);
 	// The kernel reads the entry after it has seen the tail.
 	std::atomic_ref(tail).store(tail + prepared_, std::memory_order_release);
 	const auto submit = std::exchange(prepared_, 0U);
-	if (::syscall(__NR_io_uring_enter, fd_.fd(), submit, 1, IORING_ENTER_GETEVENTS, nullptr, 0) < 0)
+	if (::syscall(__NR_io_uring_enter, fd_.fd(), submit, wait, flags, nullptr, 0) < 0)
 		die("io_uring_enter");
+}
+
+void uring::submit_and_wait()
+{
+	enter(1, IORING_ENTER_GETEVENTS);
+}
+
+void uring::submit()
+{
+	enter(0, 0);
 }
 
 std::optional<completion> uring::next()
@@ -93,7 +111,7 @@ std::optional<completion> uring::next()
 std::string uring_missing()
 {
 	io_uring_params params = {};
-	const descriptor fd(set_up(1, params));
+	const descriptor fd(set_up(1, false, params));
 	return fd.fd() < 0 ? std::string("io_uring: ") + std::strerror(errno) : "";
 }
 

@@ -24,7 +24,10 @@ struct completion {
 
 class uring {
 public:
-	explicit uring(unsigned entries);
+	// `disabled`: the process that enables it is the one that uses it.
+	explicit uring(unsigned entries, bool disabled = false);
+	void enable();
+	[[nodiscard]] int fd() const { return fd_.fd(); }
 	// The only buffer and the only file, both with index 0.
 	void register_buffer(std::span<std::byte> memory);
 	void register_file(int fd);
@@ -32,10 +35,13 @@ public:
 	io_uring_sqe& prepare();
 	// Submit what is prepared, if anything is, and wait until there is at least one completion.
 	void submit_and_wait();
+	// Submit without waiting.
+	void submit();
 	std::optional<completion> next();
 
 private:
 	void enlist(unsigned what, const void* argument);
+	void enter(unsigned wait, unsigned flags);
 	[[nodiscard]] unsigned& word(unsigned offset) const;
 
 	io_uring_params params_ = {};

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 
-#include "bench_link.hpp"
+#include "bench_pattern.hpp"
 #include "bench_run.hpp"
+#include "cmd_bench.hpp"
 #include "tool.hpp"
 
-#include <unistd.h>
+#include <cstdio>
 
 namespace tool {
-
-void add_bench_fdio(CLI::App& bench);
 
 namespace {
 
@@ -19,224 +18,245 @@ struct options {
 					  262144, 1048576, 4194304, 16777216};
 	std::vector<unsigned> batches = {1, 32};
 	std::uint64_t messages = 0; // 0: as many as are steady
-	std::string pattern = "all";
-	std::string touch = "all";
+	std::vector<std::string> patterns = {"stream", "pingpong"};
+	std::vector<std::string> touches = {"header", "page"};
+	bool explain = false;
+	unsigned repeat = 0; // 0: once by instructions, three times by the wall
 	std::string clock = "wall";
 	std::string output;
 };
 
-struct measurement {
-	std::string mechanism;
-	std::string pattern;
-	bench::shape shape;
-	std::uint64_t messages;
-};
+// What copies lets up to a megabyte wait, fills and empties it in turn: several times that.
+std::uint64_t several_fillings(const std::string& mechanism, const bench::shape& of)
+{
+	return mechanism.starts_with("fbufs") ? 8 : std::max<std::uint64_t>((2 << 20) / of.bytes, 4);
+}
 
 // Enough to be steady, few enough to end.
-std::uint64_t message_count(const options& want, const std::string& mechanism, const bench::shape& of)
+std::uint64_t message_count(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of)
 {
+	const auto whole = [&](std::uint64_t count) { return (count + of.batch - 1) / of.batch * of.batch; };
 	if (want.messages)
-		return (want.messages + of.batch - 1) / of.batch * of.batch;
-	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how == bench::touch::header;
+		return whole(want.messages);
+	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how <= bench::touch::header;
 	const std::uint64_t budget = free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
-	const std::uint64_t fits = budget / of.bytes;
-	const std::uint64_t count = std::clamp<std::uint64_t>(fits, 8, free_of_size ? 8192 : 1024);
-	return (count + 2 * of.batch - 1) / of.batch * of.batch;
-}
-
-// Messages before the first that counts: every fbuf and every page of a buffer has been used by then.
-std::uint64_t warm_up_of(const bench::shape& of)
-{
-	return std::uint64_t{bench::queue_depth(of)} * 4;
-}
-
-// The producer is ahead of the consumer by what the queue holds, when the clock starts. So that it is
-// as far ahead when the clock stops, it goes on producing for a while.
-void produce_stream(bench::link& link, const measurement& of)
-{
-	const std::uint64_t end = warm_up_of(of.shape) + of.messages + warm_up_of(of.shape);
-	for (std::uint64_t done = 0; done < end; done += of.shape.batch)
-		link.produce(done, of.shape.batch);
-}
-
-void consume_until(bench::link& link, std::uint64_t from, std::uint64_t to, unsigned batch)
-{
-	while (from < to)
-		from += link.consume(from, static_cast<unsigned>(std::min<std::uint64_t>(batch, to - from)));
-}
-
-bench::effort difference(const bench::effort& a, const bench::effort& b)
-{
-	return {a.faults - b.faults, a.ptes - b.ptes, a.tlb_flushes - b.tlb_flushes, a.pages - b.pages};
-}
-
-// Time from when the warm-up is consumed to when the last message that counts is. A single clock, read
-// by the consumer: whatever either process does in between is counted.
-double measure_stream(const measurement& of, bench::effort& effort)
-{
-	const std::uint64_t warm_up = warm_up_of(of.shape);
-	auto link = bench::make_link(of.mechanism, of.shape);
-	std::uint64_t elapsed = 0;
-	bench::in_two(
-		[&] {
-			link->open_producer();
-			produce_stream(*link, of);
-			::_exit(ok);
-		},
-		[&] {
-			link->open_consumer();
-			bench::settle();
-			consume_until(*link, 0, warm_up, of.shape.batch);
-			const auto before = link->caused();
-			const std::uint64_t start = bench::now_ns();
-			bench::mark_begin();
-			consume_until(*link, warm_up, warm_up + of.messages, of.shape.batch);
-			bench::mark_end();
-			elapsed = bench::now_ns() - start;
-			effort = difference(link->caused(), before);
-			consume_until(*link, warm_up + of.messages, 2 * warm_up + of.messages, of.shape.batch);
-		});
-	return static_cast<double>(elapsed) / static_cast<double>(of.messages);
-}
-
-// Half a round trip.
-double measure_pingpong(const measurement& of)
-{
-	auto there = bench::make_link(of.mechanism, of.shape);
-	auto back = bench::make_link(of.mechanism, of.shape);
-	const std::uint64_t warm_up = std::uint64_t{bench::queue_depth(of.shape)} * 2;
-	// One more, so that the end of the other process is not counted.
-	const std::uint64_t end = warm_up + of.messages + 1;
-	std::uint64_t elapsed = 0;
-	bench::in_two(
-		[&] {
-			there->open_consumer();
-			back->open_producer();
-			for (std::uint64_t i = 0; i < end; i++) {
-				consume_until(*there, i, i + 1, 1);
-				back->produce(i, 1);
-			}
-			::_exit(ok);
-		},
-		[&] {
-			there->open_producer();
-			back->open_consumer();
-			bench::settle();
-			std::uint64_t start = 0;
-			for (std::uint64_t i = 0; i < end; i++) {
-				if (i == warm_up) {
-					start = bench::now_ns();
-					bench::mark_begin();
-				}
-				if (i == end - 1) {
-					bench::mark_end();
-					elapsed = bench::now_ns() - start;
-				}
-				there->produce(i, 1);
-				consume_until(*back, i, i + 1, 1);
-			}
-		});
-	return static_cast<double>(elapsed) / static_cast<double>(of.messages) / 2;
+	const std::uint64_t fits = std::min<std::uint64_t>(budget / of.bytes, free_of_size ? 8192 : 1024);
+	// Each is one after the other there, and as long as two; or goes to several processes.
+	if (pattern == "pingpong")
+		return std::clamp<std::uint64_t>(fits, 4, want.explain ? 1024 : 256);
+	const std::uint64_t least = several_fillings(mechanism, of);
+	return whole(std::max(pattern == "stream" ? fits : fits / 4, least) + (fits > of.batch ? of.batch : 0));
 }
 
 class report {
 public:
 	explicit report(const options& want) : clock_(want.clock), to_(want.output) {}
-	void add(const measurement& of, double ns, const bench::effort& effort)
+	// `spread`: of several runs, how far they lie apart, of the middle one.
+	void add(const bench::measurement& of, const bench::outcome& all, std::optional<double> spread)
 	{
 		nlohmann::ordered_json record = {
 			{"bench", "transfer"},
 			{"mechanism", of.mechanism},
 			{"pattern", of.pattern},
-			{"bytes", of.shape.bytes},
-			{"batch", of.shape.batch},
-			{"touch", of.shape.how == bench::touch::header ? "header" : "page"},
-			{"ns", ns},
+			{"bytes", of.of.bytes},
+			{"batch", of.of.batch},
+			{"touch", bench::name_of(of.of.how)},
+			{"ns", all.ns},
 			{"clock", clock_},
-			{"messages", of.messages},
+			{"messages", all.messages},
 		};
-		if (of.mechanism.starts_with("fbufs") && of.pattern == "stream") {
-			record["receiver_faults"] = effort.faults;
-			record["receiver_ptes"] = effort.ptes;
-			record["receiver_tlb_flushes"] = effort.tlb_flushes;
+		if (spread) {
+			record["spread"] = *spread;
+			record["disturbed"] = *spread > most_spread;
+			if (*spread > most_spread)
+				std::fprintf(stderr, "fbuf bench: disturbed: %s %s, %zu bytes: the runs differ by %.0f %%\n",
+					     of.mechanism.c_str(), of.pattern.c_str(), of.of.bytes, *spread * 100);
 		}
+		if (of.mechanism.starts_with("fbufs") && of.pattern != "pingpong") {
+			record["receiver_faults"] = all.consumer.faults;
+			record["receiver_ptes"] = all.consumer.ptes;
+			record["receiver_tlb_flushes"] = all.consumer.tlb_flushes;
+		}
+		if (all.latency)
+			add_latency(record, *all.latency);
+		if (all.explained)
+			add_explanation(record, all);
 		to_.add(record);
+		empty_ = false;
 	}
+	[[nodiscard]] bool empty() const { return empty_; }
 
 private:
+	static constexpr double most_spread = 0.1;
+
+	static void add_latency(nlohmann::ordered_json& record, const bench::latencies& of)
+	{
+		record["median"] = of.median;
+		record["p99"] = of.p99;
+		record["p999"] = of.p999;
+		record["max"] = of.most;
+		record["samples"] = of.samples;
+	}
+	// All of a message, as "ns" is; pingpong is two of them a round.
+	static void add_explanation(nlohmann::ordered_json& record, const bench::outcome& all)
+	{
+		const auto messages = static_cast<double>(all.messages) * (record["pattern"] == "pingpong" ? 2 : 1);
+		nlohmann::ordered_json why;
+		for (const auto& [name, count] : all.explained->counts)
+			why[name] = static_cast<double>(count) / messages;
+		const auto samples = all.explained->samples_user + all.explained->samples_kernel;
+		if (samples) {
+			why["user_share"] = static_cast<double>(all.explained->samples_user) / static_cast<double>(samples);
+			why["user_samples"] = samples;
+		}
+		if (all.caused) {
+			why["fbufs_faults"] = static_cast<double>(all.caused->faults) / messages;
+			why["fbufs_ptes"] = static_cast<double>(all.caused->ptes) / messages;
+			why["fbufs_tlb_flushes"] = static_cast<double>(all.caused->tlb_flushes) / messages;
+			why["fbufs_pages"] = static_cast<double>(all.caused->pages) / messages;
+			why["fbufs_copied"] = static_cast<double>(all.caused->copied) / messages;
+		}
+		record["per_message"] = why;
+	}
+
 	std::string clock_;
 	bench::records to_;
+	bool empty_ = true;
 };
 
-void run_one(const measurement& of, report& to)
+unsigned repetitions(const options& want)
 {
-	bench::effort effort;
-	const double ns = of.pattern == "stream" ? measure_stream(of, effort) : measure_pingpong(of);
-	to.add(of, ns, effort);
+	return want.repeat ? want.repeat : (want.clock == "icount" ? 1 : 3);
 }
 
-void run(const options& want)
+void run_one(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of, report& to)
+{
+	const bench::measurement what{mechanism, pattern, of, message_count(want, mechanism, pattern, of), want.explain};
+	std::vector<bench::outcome> runs;
+	for (unsigned i = 0; i < repetitions(want); i++)
+		runs.push_back(bench::measure(what));
+	std::ranges::sort(runs, {}, &bench::outcome::ns);
+	const bench::outcome& middle = runs[runs.size() / 2];
+	std::optional<double> spread;
+	if (runs.size() > 1)
+		spread = (runs.back().ns - runs.front().ns) / middle.ns;
+	to.add(what, middle, spread);
+}
+
+void run_size(const options& want, const std::string& mechanism, std::size_t bytes, report& to)
+{
+	for (const std::string& touch : want.touches)
+		for (const std::string& pattern : want.patterns) {
+			if (mechanism == "memcpy" && pattern != "stream")
+				continue;
+			const std::vector<unsigned> batches = pattern == "pingpong" ? std::vector<unsigned>{1} : want.batches;
+			for (const unsigned batch : batches)
+				run_one(want, mechanism, pattern, {bytes, batch, bench::touch_of(touch)}, to);
+		}
+}
+
+void say_what_is_not_counted()
+{
+	const bench::observer all;
+	for (const std::string& what : all.missing())
+		std::fprintf(stderr, "fbuf bench: not counted: %s\n", what.c_str());
+}
+
+void run(options& want)
 {
 	report to(want);
-	const auto all = bench::mechanisms();
-	const std::vector<std::string> mechanisms =
-		want.mechanisms.empty() ? std::vector<std::string>(all.begin(), all.end()) : want.mechanisms;
-	for (const std::string& mechanism : mechanisms)
+	if (want.explain)
+		say_what_is_not_counted();
+	for (const std::string& mechanism : usable_mechanisms(want.mechanisms))
 		for (const std::size_t bytes : want.bytes)
-			for (const auto how : {bench::touch::header, bench::touch::page}) {
-				if (want.touch != "all" && (want.touch == "page") != (how == bench::touch::page))
-					continue;
-				const bool streams = want.pattern != "pingpong";
-				const bool pingpongs = want.pattern != "stream" && mechanism != "memcpy";
-				for (const unsigned batch : want.batches) {
-					measurement of{mechanism, "stream", {bytes, batch, how}, 0};
-					of.messages = message_count(want, mechanism, of.shape);
-					if (streams)
-						run_one(of, to);
-				}
-				measurement of{mechanism, "pingpong", {bytes, 1, how}, 0};
-				of.messages = std::min<std::uint64_t>(message_count(want, mechanism, of.shape), want.messages ? want.messages : 256);
-				if (pingpongs)
-					run_one(of, to);
-			}
+			run_size(want, mechanism, bytes, to);
+	if (to.empty())
+		throw failure(failed, "nothing could be measured");
 }
 
-} // namespace
+std::vector<std::string> strings(std::span<const char* const> names)
+{
+	return {names.begin(), names.end()};
+}
 
-void add_bench(CLI::App& app)
+std::string footer()
+{
+	std::string text = "Mechanisms:";
+	for (const char* name : bench::mechanisms())
+		text += std::string(" ") + name;
+	text += "\nPatterns:";
+	for (const char* name : bench::patterns())
+		text += std::string(" ") + name;
+	return text +
+	       "\n(fan-N: one message to N receivers; pipeline-N: through N processes; many-N: from N senders).\n"
+	       "What this machine lacks is left out, and the reason is printed.\n"
+	       "A record is one JSON object a line; \"ns\" is per message, pingpong is half a round trip. --explain adds,\n"
+	       "from messages sent after those that are timed: latencies of the round trip, and per message the system\n"
+	       "calls, context switches, faults, TLB flushes, pages that the whole system allocated, the share of user\n"
+	       "space, and what the module counted; hardware counters where there are any.\n"
+	       "Example:\n  fbuf bench transfer -m fbufs-secure-cached -m unix-stream -s 64K -s 1M -p stream";
+}
+
+void add_transfer(CLI::App& bench)
 {
 	auto want = std::make_shared<options>();
-	CLI::App* command = app.add_subcommand("bench", "Measure transfers of fbufs and of other mechanisms side by side");
-	CLI::App* transfer = command->add_subcommand("transfer", "From one process to another, all work of both counted");
-	command->require_subcommand(1);
+	CLI::App* transfer = bench.add_subcommand("transfer", "From process to process, all work of all of them counted");
 	transfer->add_option("-m,--mechanism", want->mechanisms, "which; default: all (see below)");
-	transfer->add_option("-s,--bytes", want->bytes, "payload of a message; a suffix K, M is understood")
+	transfer->add_option("-s,--bytes", want->bytes, "payload of a message, 8 to 64M; a suffix K, M is understood")
 		->transform(CLI::AsSizeValue(false))
+		->check(CLI::Range(std::size_t{8}, std::size_t{64} << 20))
 		->capture_default_str();
-	transfer->add_option("-b,--batch", want->batches, "messages handed over at a time, in the stream")
+	transfer->add_option("-b,--batch", want->batches, "messages handed over at a time; not in pingpong")
 		->check(CLI::Range(1U, 64U))
 		->capture_default_str();
 	transfer->add_option("-n,--messages", want->messages, "how many messages to measure; 0: as many as give a steady figure")
 		->capture_default_str();
-	transfer->add_option("-p,--pattern", want->pattern, "stream, pingpong or all")
-		->check(CLI::IsMember({"stream", "pingpong", "all"}))
+	transfer->add_option("-p,--pattern", want->patterns, "which; all: every one")
+		->check(CLI::IsMember(strings(bench::patterns())) | CLI::IsMember({"all"}))
 		->capture_default_str();
-	transfer->add_option("-t,--touch", want->touch, "header (one word a message), page (one word a page) or all")
-		->check(CLI::IsMember({"header", "page", "all"}))
+	transfer->add_option("-t,--touch", want->touches, "none, header (one word a message), page (one word a page), all (every word); "
+							  "each of them is measured")
+		->check(CLI::IsMember({"none", "header", "page", "all"}))
+		->capture_default_str();
+	transfer->add_flag("-e,--explain", want->explain, "also measure what the figures are made of");
+	transfer->add_option("-r,--repeat", want->repeat, "runs of each, of which the middle one is taken; 0: 3, or 1 with --clock icount")
+		->check(CLI::Range(0U, 99U))
 		->capture_default_str();
 	transfer->add_option("--clock", want->clock, "what to call the clock in the records: wall, or icount in a VM that counts "
 						     "instructions")
 		->check(CLI::IsMember({"wall", "icount"}))
 		->capture_default_str();
 	transfer->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
-	std::string footer = "Mechanisms:";
-	for (const char* name : bench::mechanisms())
-		footer += std::string(" ") + name;
-	footer += "\nA record is one JSON object a line; \"ns\" is per message, pingpong is half a round trip.\n"
-		  "Example:\n  fbuf bench transfer -m fbufs-secure-cached -m unix-stream -s 64K -s 1M -p stream";
-	transfer->footer(footer);
-	transfer->callback([want] { run(*want); });
+	transfer->footer(footer());
+	transfer->callback([want] {
+		if (std::ranges::find(want->patterns, "all") != want->patterns.end())
+			want->patterns = strings(bench::patterns());
+		run(*want);
+	});
+}
+
+} // namespace
+
+std::vector<std::string> usable_mechanisms(const std::vector<std::string>& wanted)
+{
+	std::vector<std::string> can;
+	for (const std::string& each : wanted.empty() ? strings(bench::mechanisms()) : wanted) {
+		const std::string why = bench::missing(each);
+		if (why.empty())
+			can.push_back(each);
+		else
+			std::fprintf(stderr, "fbuf bench: %s is left out: %s\n", each.c_str(), why.c_str());
+	}
+	return can;
+}
+
+void add_bench(CLI::App& app)
+{
+	CLI::App* command = app.add_subcommand("bench", "Measure transfers of fbufs and of other mechanisms side by side");
+	command->require_subcommand(1);
+	add_transfer(*command);
 	add_bench_fdio(*command);
+	add_bench_paper(*command);
 }
 
 } // namespace tool

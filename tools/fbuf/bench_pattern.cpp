@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+
+#include "bench_pattern.hpp"
+#include "bench_run.hpp"
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <semaphore.h>
+
+namespace bench {
+
+namespace {
+
+constexpr const char* names[] = {
+	"stream", "pingpong", "fan-1", "fan-2", "fan-4", "fan-8", "pipeline-3", "pipeline-5", "many-2", "many-4", "many-8",
+};
+
+constexpr std::size_t most_processes = 16;
+
+// Which messages a phase consists of: to warm up, to measure, to explain, and to end with.
+struct plan {
+	std::uint64_t measured; // the first that counts
+	std::uint64_t explained;
+	std::uint64_t rest;
+	std::uint64_t end;
+
+	// The producer is ahead of the consumer by what the queue holds, when the clock starts. So that it is
+	// as far ahead when the clock stops, it goes on producing for a while.
+	plan(std::uint64_t warm_up, std::uint64_t messages, bool explain, unsigned batch)
+	{
+		const auto whole = [&](std::uint64_t count) { return (count + batch - 1) / batch * batch; };
+		measured = whole(warm_up);
+		explained = measured + whole(messages);
+		rest = explained + (explain ? whole(messages) : 0);
+		end = rest + whole(warm_up);
+	}
+};
+
+// What the processes tell the one that started them.
+struct common {
+	std::array<std::uint64_t, most_processes> started = {}; // when each receiver had the warm-up
+	std::array<std::uint64_t, most_processes> stopped = {}; // and the last message that counts
+	std::array<effort, most_processes> before = {};
+	std::array<effort, most_processes> after = {};
+	effort consumer;
+	latencies latency = {};
+	sem_t finished = {}; // told to who must stay until everything is received
+};
+
+effort difference(const effort& a, const effort& b)
+{
+	return {a.faults - b.faults, a.ptes - b.ptes, a.tlb_flushes - b.tlb_flushes, a.pages - b.pages, a.copied - b.copied};
+}
+
+void add(effort& to, const effort& what)
+{
+	to.faults += what.faults;
+	to.ptes += what.ptes;
+	to.tlb_flushes += what.tlb_flushes;
+	to.pages += what.pages;
+	to.copied += what.copied;
+}
+
+// One measurement: what its processes share.
+class run {
+public:
+	// `senders`: processes that send, or send on; `receivers`: those that do nothing else.
+	run(const measurement& what, const plan& when, unsigned senders = 1, unsigned receivers = 1)
+		: what_(what), when_(when), senders_(senders), receivers_(receivers)
+	{
+		::sem_init(&shared_->finished, 1, 0);
+		if (what.explain)
+			observer_.emplace();
+	}
+
+	void produce(link& to, unsigned role)
+	{
+		to.open_producer();
+		for (std::uint64_t done = 0; done < when_.end; done += what_.of.batch) {
+			account(to, done, role);
+			to.produce(done, what_.of.batch);
+		}
+		stay();
+	}
+	void forward(link& from, link& to, unsigned role)
+	{
+		from.open_consumer(0);
+		to.open_forwarder(from);
+		for (std::uint64_t done = 0; done < when_.end;) {
+			account(from, done, role);
+			const unsigned count = from.consume(done, what_.of.batch);
+			to.forward(from, done, count);
+			done += count;
+		}
+		stay();
+	}
+	// A single clock, read by the consumers: whatever any process does in between is counted.
+	void consume(std::span<const std::unique_ptr<link>> from, unsigned index, unsigned role)
+	{
+		for (const auto& each : from)
+			each->open_consumer(index);
+		settle();
+		consume_until(from, 0, when_.measured);
+		const effort before = from[0]->caused();
+		shared_->started[index] = now_ns();
+		if (index == 0)
+			mark_begin();
+		consume_until(from, when_.measured, when_.explained);
+		if (index == 0)
+			mark_end();
+		shared_->stopped[index] = now_ns();
+		if (index == 0)
+			shared_->consumer = difference(from[0]->caused(), before);
+		consume_explained(from, index, role);
+		consume_until(from, when_.rest, when_.end);
+		let_go();
+	}
+	[[nodiscard]] outcome result(std::uint64_t messages) const
+	{
+		outcome all;
+		const std::uint64_t elapsed = std::ranges::max(shared_->stopped) - std::ranges::max(shared_->started);
+		all.ns = static_cast<double>(elapsed) / static_cast<double>(messages);
+		all.messages = messages;
+		all.consumer = shared_->consumer;
+		finish(all);
+		return all;
+	}
+
+	// Half a round trip. One more in the end, so that the end of the other process is not counted.
+	void reflect(link& there, link& back, std::uint64_t end)
+	{
+		there.open_consumer(0);
+		back.open_producer();
+		for (std::uint64_t i = 0; i < end; i++) {
+			there.consume(i, 1);
+			back.produce(i, 1);
+		}
+		stay();
+	}
+	void play(link& there, link& back, std::uint64_t warm_up)
+	{
+		there.open_producer();
+		back.open_consumer(0);
+		settle();
+		const auto round = [&](std::uint64_t i) {
+			there.produce(i, 1);
+			back.consume(i, 1);
+		};
+		std::uint64_t at = 0;
+		while (at < warm_up)
+			round(at++);
+		shared_->started[0] = now_ns();
+		mark_begin();
+		while (at < warm_up + what_.messages)
+			round(at++);
+		mark_end();
+		shared_->stopped[0] = now_ns();
+		if (what_.explain)
+			explain_rounds(round, at);
+		round(at);
+		let_go();
+	}
+	[[nodiscard]] outcome result_of_rounds() const
+	{
+		outcome half = result(what_.messages);
+		half.ns /= 2;
+		if (what_.explain)
+			half.latency = shared_->latency;
+		return half;
+	}
+
+private:
+	// What was sent may lie in the memory of who sent it.
+	void stay() const
+	{
+		for (unsigned i = 0; i < receivers_; i++)
+			while (::sem_wait(&shared_->finished) < 0 && errno == EINTR)
+				;
+	}
+	void let_go() const
+	{
+		for (unsigned i = 0; i < senders_; i++)
+			::sem_post(&shared_->finished);
+	}
+	static void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to, unsigned batch)
+	{
+		for (std::uint64_t at = first; at < to; at += batch)
+			for (const auto& each : from)
+				for (std::uint64_t own = at; own < at + batch;)
+					own += each->consume(own, static_cast<unsigned>(at + batch - own));
+	}
+	void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to) const
+	{
+		if (from.size() > 1)
+			return consume_until(from, first, to, what_.of.batch);
+		while (first < to)
+			first += from[0]->consume(first, static_cast<unsigned>(std::min<std::uint64_t>(what_.of.batch, to - first)));
+	}
+	void consume_explained(std::span<const std::unique_ptr<link>> from, unsigned index, unsigned role)
+	{
+		if (!what_.explain)
+			return;
+		if (index == 0)
+			observer_->begin();
+		shared_->before[role] = from[0]->caused();
+		consume_until(from, when_.explained, when_.rest);
+		shared_->after[role] = from[0]->caused();
+		if (index == 0)
+			observer_->end();
+	}
+	// A process that does not only consume knows by the number of the message where it is.
+	void account(link& of, std::uint64_t number, unsigned role)
+	{
+		if (!what_.explain)
+			return;
+		if (accounts_ == 0 && number >= when_.explained) {
+			shared_->before[role] = of.caused();
+			accounts_ = 1;
+		} else if (accounts_ == 1 && number >= when_.rest) {
+			shared_->after[role] = of.caused();
+			accounts_ = 2;
+		}
+	}
+	template <typename Round>
+	void explain_rounds(const Round& round, std::uint64_t& at)
+	{
+		std::vector<std::uint64_t> took(what_.messages);
+		for (auto& each : took) {
+			const std::uint64_t start = now_ns();
+			round(at++);
+			each = (now_ns() - start) / 2;
+		}
+		std::ranges::sort(took);
+		const auto quantile = [&](std::size_t thousandths) { return took[(took.size() - 1) * thousandths / 1000]; };
+		shared_->latency = {quantile(500), quantile(990), quantile(999), took.back(), took.size()};
+		observer_->begin();
+		for (std::uint64_t i = 0; i < what_.messages; i++)
+			round(at++);
+		observer_->end();
+	}
+	void finish(outcome& all) const
+	{
+		if (!what_.explain)
+			return;
+		all.explained = observer_->result();
+		if (!what_.mechanism.starts_with("fbufs") || what_.pattern == "pingpong")
+			return;
+		effort sum;
+		for (std::size_t i = 0; i < most_processes; i++)
+			add(sum, difference(shared_->after[i], shared_->before[i]));
+		all.caused = sum;
+	}
+
+	const measurement& what_;
+	plan when_;
+	unsigned senders_;
+	unsigned receivers_;
+	shared_memory<common> shared_;
+	std::optional<observer> observer_;
+	unsigned accounts_ = 0; // of the own process, given
+};
+
+using links = std::vector<std::unique_ptr<link>>;
+using roles = std::vector<std::function<void()>>;
+
+links make_links(const measurement& what, shape of, unsigned count)
+{
+	links made;
+	for (unsigned i = 0; i < count; i++)
+		made.push_back(make_link(what.mechanism, of));
+	return made;
+}
+
+outcome measure_fan(const measurement& what, unsigned receivers)
+{
+	shape of = what.of;
+	of.receivers = receivers;
+	const links link = make_links(what, of, 1);
+	run here(what, {link[0]->warm_up(), what.messages, what.explain, of.batch}, 1, receivers);
+	roles all = {[&] { here.produce(*link[0], 0); }};
+	for (unsigned i = 0; i < receivers; i++)
+		all.emplace_back([&, i] { here.consume(link, i, i + 1); });
+	in_processes(all);
+	return here.result(what.messages);
+}
+
+outcome measure_pingpong(const measurement& what)
+{
+	const links link = make_links(what, what.of, 2);
+	// Nothing waits anywhere: it is enough that each buffer was used.
+	const std::uint64_t warm_up = std::min<std::uint64_t>(link[0]->warm_up() / 2, 512);
+	const std::uint64_t end = warm_up + what.messages * (what.explain ? 3 : 1) + 1;
+	run here(what, {warm_up, what.messages, false, 1});
+	in_processes({[&] { here.reflect(*link[0], *link[1], end); }, [&] { here.play(*link[0], *link[1], warm_up); }});
+	return here.result_of_rounds();
+}
+
+outcome measure_pipeline(const measurement& what, unsigned processes)
+{
+	shape of = what.of;
+	of.hops = processes - 1;
+	const links link = make_links(what, of, of.hops);
+	run here(what, {link[0]->warm_up() * of.hops, what.messages, what.explain, of.batch}, of.hops);
+	roles all = {[&] { here.produce(*link[0], 0); }};
+	for (unsigned i = 1; i < of.hops; i++)
+		all.emplace_back([&, i] { here.forward(*link[i - 1], *link[i], i); });
+	all.emplace_back([&] { here.consume(std::span(link).last(1), 0, of.hops); });
+	in_processes(all);
+	return here.result(what.messages);
+}
+
+outcome measure_many(const measurement& what, unsigned senders)
+{
+	const links link = make_links(what, what.of, senders);
+	const std::uint64_t each = (what.messages / senders + what.of.batch - 1) / what.of.batch * what.of.batch;
+	run here(what, {link[0]->warm_up(), each, what.explain, what.of.batch}, senders);
+	roles all;
+	for (unsigned i = 0; i < senders; i++)
+		all.emplace_back([&, i] { here.produce(*link[i], i + 1); });
+	all.emplace_back([&] { here.consume(link, 0, 0); });
+	in_processes(all);
+	return here.result(each * senders);
+}
+
+unsigned number_in(const std::string& pattern)
+{
+	const char* const at = pattern.data() + pattern.find('-') + 1;
+	unsigned number = 1;
+	std::from_chars(at, pattern.data() + pattern.size(), number);
+	return number;
+}
+
+} // namespace
+
+std::span<const char* const> patterns()
+{
+	return names;
+}
+
+outcome measure(const measurement& what)
+{
+	if (what.pattern == "pingpong")
+		return measure_pingpong(what);
+	if (what.pattern.starts_with("pipeline-"))
+		return measure_pipeline(what, number_in(what.pattern));
+	if (what.pattern.starts_with("many-"))
+		return measure_many(what, number_in(what.pattern));
+	return measure_fan(what, what.pattern == "stream" ? 1 : number_in(what.pattern));
+}
+
+} // namespace bench

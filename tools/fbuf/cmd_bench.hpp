@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// What the subcommands of `fbuf bench` share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+namespace tool {
+
+// Those that this machine has, in order; for the others says why not. None: all there are.
+std::vector<std::string> usable_mechanisms(const std::vector<std::string>& wanted);
+
+void add_bench_fdio(CLI::App& bench);
+void add_bench_paper(CLI::App& bench);
+
+} // namespace tool

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// The table of the paper of 1993 again, and from which size on fbufs win on this machine.
+
+#include "bench_pattern.hpp"
+#include "bench_run.hpp"
+#include "cmd_bench.hpp"
+#include "tool.hpp"
+
+#include <cmath>
+#include <cstdio>
+
+namespace tool {
+
+namespace {
+
+struct options {
+	std::string clock = "wall";
+	std::string output;
+	std::string pattern = "pingpong";
+	std::uint64_t messages = 128;
+	std::size_t largest = 1 << 20;
+	bool json = false;
+};
+
+void add_common(CLI::App& to, options& want)
+{
+	to.add_option("-n,--messages", want.messages, "how many messages to measure for each figure")
+		->check(CLI::Range(4U, 1U << 20))
+		->capture_default_str();
+	to.add_option("--clock", want.clock, "what to call the clock in the records: wall, or icount in a VM that counts instructions")
+		->check(CLI::IsMember({"wall", "icount"}))
+		->capture_default_str();
+	to.add_option("-o,--output", want.output, "append the records to a file instead of printing them");
+}
+
+// --- what a page more costs ------------------------------------------------------------
+
+// A line of the paper's table: microseconds a page on a DecStation 5000/200, and what comes next to it here.
+struct line {
+	const char* name;
+	const char* mechanism;
+	double paper_us;
+};
+
+constexpr line lines[] = {
+	{"fbufs, cached and volatile", "fbufs-volatile-cached", 3},
+	{"fbufs, volatile", "fbufs-volatile-uncached", 21},
+	{"fbufs, cached", "fbufs-secure-cached", 29},
+	{"fbufs", "fbufs-secure-uncached", 37},
+	{"copy-on-write", "cow", 159},
+	{"copy", "process-vm-readv", 204},
+};
+
+constexpr std::size_t few_pages = 16;
+constexpr std::size_t many_pages = 64;
+
+// One word of each page is written by the originator and read by the receiver, as there.
+double nanoseconds(const line& of, std::size_t pages, const options& want)
+{
+	return bench::measure({of.mechanism, "stream", {pages * bench::touched_page, 1, bench::touch::page}, want.messages}).ns;
+}
+
+void run_per_page(const options& want)
+{
+	bench::records to(want.output);
+	for (const line& each : lines) {
+		if (usable_mechanisms({each.mechanism}).empty())
+			continue;
+		const double few = nanoseconds(each, few_pages, want);
+		const double many = nanoseconds(each, many_pages, want);
+		to.add({{"bench", "per-page"},
+			{"line", each.name},
+			{"mechanism", each.mechanism},
+			{"pages_from", few_pages},
+			{"pages_to", many_pages},
+			{"ns", (many - few) / static_cast<double>(many_pages - few_pages)},
+			{"paper_us", each.paper_us},
+			{"clock", want.clock},
+			{"messages", want.messages}});
+	}
+}
+
+// --- from which size on ---------------------------------------------------------------------
+
+constexpr std::size_t smallest = 64;
+constexpr const char* rivals[] = {"unix-stream", "pipe", "memfd-sealed"};
+
+using curve = std::vector<double>; // nanoseconds for each size
+
+std::vector<std::size_t> sizes(const options& want)
+{
+	std::vector<std::size_t> all;
+	for (std::size_t bytes = smallest; bytes <= want.largest; bytes *= 2)
+		all.push_back(bytes);
+	return all;
+}
+
+curve measure_curve(const std::string& mechanism, const options& want)
+{
+	curve all;
+	for (const std::size_t bytes : sizes(want)) {
+		const auto fits = std::clamp<std::uint64_t>((16 << 20) / bytes, 8, want.messages);
+		all.push_back(bench::measure({mechanism, want.pattern, {bytes, 1, bench::touch::page}, fits}).ns);
+	}
+	return all;
+}
+
+// The smallest size from which on `ours` is never above `theirs`, a straight line being between two
+// measured sizes; nothing when it never is.
+std::optional<std::size_t> crossover(const curve& ours, const curve& theirs, const options& want)
+{
+	const auto all = sizes(want);
+	std::size_t at = all.size();
+	while (at > 0 && ours[at - 1] <= theirs[at - 1])
+		at--;
+	if (at == all.size())
+		return {};
+	if (at == 0)
+		return 0;
+	const double before = ours[at - 1] - theirs[at - 1];
+	const double after = theirs[at] - ours[at];
+	const auto step = static_cast<double>(all[at] - all[at - 1]) * before / (before + after);
+	return all[at - 1] + static_cast<std::size_t>(std::ceil(step));
+}
+
+std::string words(const std::optional<std::size_t>& from)
+{
+	if (!from)
+		return "never";
+	return *from ? std::to_string(*from) : "always";
+}
+
+void run_crossover(const options& want)
+{
+	const auto can = usable_mechanisms({"fbufs-volatile-cached", "fbufs-secure-cached", "fbufs-volatile-uncached",
+					    "fbufs-secure-uncached", "unix-stream", "pipe", "memfd-sealed"});
+	std::map<std::string, curve> measured;
+	for (const std::string& each : can)
+		measured[each] = measure_curve(each, want);
+	std::optional<bench::records> to;
+	if (want.json || !want.output.empty())
+		to.emplace(want.output);
+	else
+		std::printf("bytes of a message from which on fbufs cost less (%s, one word a page written and read)\n\n%-26s%14s%14s%14s\n",
+			    want.pattern.c_str(), "", "unix-stream", "pipe", "memfd-sealed");
+	for (const std::string& each : can) {
+		if (!each.starts_with("fbufs"))
+			continue;
+		if (!to)
+			std::printf("%-26s", each.c_str());
+		for (const char* rival : rivals) {
+			const auto from = crossover(measured[each], measured[rival], want);
+			if (to)
+				to->add({{"bench", "crossover"}, {"mechanism", each}, {"against", rival}, {"pattern", want.pattern},
+					 {"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()}, {"clock", want.clock}});
+			else
+				std::printf("%14s", words(from).c_str());
+		}
+		if (!to)
+			std::printf("\n");
+	}
+	if (to)
+		return;
+	std::printf("\n");
+	for (const std::string& each : can)
+		if (each.starts_with("fbufs"))
+			if (const auto from = crossover(measured[each], measured["unix-stream"], want))
+				std::printf("copy-below %s %zu\n", each.c_str(), *from);
+}
+
+} // namespace
+
+void add_bench_paper(CLI::App& bench)
+{
+	auto per_page = std::make_shared<options>();
+	CLI::App* table = bench.add_subcommand("per-page", "What a page more costs, as the paper of 1993 has it");
+	add_common(*table, *per_page);
+	table->footer("The figure is what a message of 64 pages costs above one of 16, by page; each page is written and read.\n"
+		      "\"paper_us\" is what Druschel and Peterson measured. \"copy\" is process_vm_readv(2), the only copy that there is,\n"
+		      "and copy-on-write a private mapping of a memfd made for each message.\n"
+		      "Example:\n  fbuf bench per-page --clock icount");
+	table->callback([per_page] { run_per_page(*per_page); });
+
+	auto want = std::make_shared<options>();
+	CLI::App* from = bench.add_subcommand("crossover", "From which size of a message on fbufs cost less than other ways");
+	add_common(*from, *want);
+	from->add_option("-p,--pattern", want->pattern, "stream or pingpong, which is one message at a time")
+		->check(CLI::IsMember({"stream", "pingpong"}))
+		->capture_default_str();
+	from->add_option("-l,--largest", want->largest, "size of a message up to which to look; a suffix K, M is understood")
+		->transform(CLI::AsSizeValue(false))
+		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
+		->capture_default_str();
+	from->add_flag("-j,--json", want->json, "records instead of the table");
+	from->footer("Prints a table, and a line for each mode: the size below which a UNIX socket is cheaper. It holds for this\n"
+		     "machine, on which it should be quiet.\nExample:\n  fbuf bench crossover -p stream");
+	from->callback([want] { run_crossover(*want); });
+}
+
+} // namespace tool
