@@ -45,7 +45,7 @@ target target_of_file(int fd)
 {
 	struct stat status = {};
 	(void)::fstat(fd, &status);
-	if (S_ISFIFO(status.st_mode))
+	if (S_ISFIFO(status.st_mode) || (S_ISREG(status.st_mode) && ::fcntl(fd, F_GETFL) & O_DIRECT))
 		return {};
 	return {.copies = S_ISREG(status.st_mode) ? FBUFS_IO_PAGE_CACHE : FBUFS_IO_NO_REFERENCES};
 }

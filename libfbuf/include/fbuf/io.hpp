@@ -103,7 +103,7 @@ public:
 	/// read them: whoever writes the file meanwhile changes what is sent. Who needs the lock reads into
 	/// an fbuf and writes that.
 	///
-	/// Sockets of TCP and UNIX streams and pipes get references; to files and devices, at their
+	/// Sockets of TCP and UNIX streams, pipes and files with O_DIRECT get references; to files and devices, at their
 	/// position, and through kTLS the kernel copies. Where sendfile(2) cannot be used (what is read is no
 	/// file, a file opened to append, datagram sockets, which get one datagram) it is done through fbufs
 	/// of the pool, which is a copy, and `why` says so; what was read from a stream by then and could
