@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <fcntl.h>
@@ -114,7 +115,7 @@ bool at_end(int file, std::uint64_t offset)
 // A stream that is full is waited for, whatever its O_NONBLOCK says, as all synchronous calls do.
 bool wait_for_room(int to)
 {
-	return sys::wait(to, POLLOUT, -1).has_value();
+	return sys::wait(to, POLLOUT, std::chrono::milliseconds(-1)).has_value();
 }
 
 struct outcome {
