@@ -10,11 +10,7 @@
 
 namespace fbuf {
 
-namespace {
-
-constexpr std::size_t completion_room = 32;
-
-std::string_view reason_text(std::uint32_t reason)
+std::string_view detail::reason_text(std::uint32_t reason)
 {
 	switch (reason) {
 	case FBUFS_IO_PAGE_CACHE:
@@ -31,6 +27,10 @@ std::string_view reason_text(std::uint32_t reason)
 		return {};
 	}
 }
+
+namespace {
+
+constexpr std::size_t completion_room = 32;
 
 std::size_t whole_pages(std::size_t bytes)
 {
@@ -163,7 +163,7 @@ void io::engine::report(const fbufs_completion& from, const fbufs_slice* next)
 	to.copied = from.copied;
 	to.zero_copy = from.flags & FBUFS_IO_ZEROCOPY;
 	to.fallback = from.flags & FBUFS_IO_FALLBACK;
-	to.why = reason_text(from.reason);
+	to.why = detail::reason_text(from.reason);
 	to.end = from.flags & FBUFS_IO_END;
 	to.truncated = from.flags & FBUFS_IO_TRUNCATED;
 	to.address_length = from.address_length;

@@ -12,12 +12,16 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 namespace fbuf::detail {
 
 class domain_state;
+
+// For people: why bytes were copied.
+std::string_view reason_text(std::uint32_t reason);
 
 // For sections of a few instructions, entered far more often than contended.
 class spinlock {

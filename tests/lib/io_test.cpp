@@ -7,8 +7,13 @@
 
 #include <gtest/gtest.h>
 
+#include <arpa/inet.h>
+#include <csignal>
 #include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -254,6 +259,229 @@ TEST(LibIo, TheOnlyHolderTakesOverWithoutACopy)
 	EXPECT_EQ(mine->length, 4096u);
 	EXPECT_TRUE(all(mine->own.data(), 6));
 	std::memset(mine->own.data().data(), 7, 4096);
+}
+
+// --- files that do not pass through the pool ----------------------------------------
+
+constexpr std::size_t file_bytes = 300000;
+
+// Every word of it differs, and it ends within a page.
+struct File {
+	int fd = ::memfd_create("file", MFD_CLOEXEC);
+	std::vector<std::byte> bytes = std::vector<std::byte>(file_bytes);
+	File()
+	{
+		for (std::size_t i = 0; i < file_bytes; i++)
+			bytes[i] = static_cast<std::byte>(i * 31 + i / 256);
+		EXPECT_EQ(::write(fd, bytes.data(), file_bytes), static_cast<ssize_t>(file_bytes));
+		::lseek(fd, 0, SEEK_SET);
+	}
+	~File() { ::close(fd); }
+	[[nodiscard]] std::vector<std::byte> from(std::size_t offset) const
+	{
+		return {bytes.begin() + static_cast<std::ptrdiff_t>(offset), bytes.end()};
+	}
+};
+
+struct Tcp {
+	std::array<int, 2> fd{-1, -1};
+	Tcp()
+	{
+		const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		ifreq lo = {};
+		std::strcpy(lo.ifr_name, "lo");
+		::ioctl(listener, SIOCGIFFLAGS, &lo);
+		lo.ifr_flags |= IFF_UP;
+		(void)::ioctl(listener, SIOCSIFFLAGS, &lo);
+		sockaddr_in at = {};
+		at.sin_family = AF_INET;
+		at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		socklen_t length = sizeof(at);
+		auto* const name = reinterpret_cast<sockaddr*>(&at);
+		EXPECT_EQ(::bind(listener, name, length), 0);
+		EXPECT_EQ(::listen(listener, 1), 0);
+		EXPECT_EQ(::getsockname(listener, name, &length), 0);
+		fd[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		EXPECT_EQ(::connect(fd[0], name, length), 0);
+		fd[1] = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+		::close(listener);
+	}
+	~Tcp()
+	{
+		for (const int each : fd)
+			::close(each);
+	}
+};
+
+// From an offset to the end, while somebody reads; to descriptors that block and that do not.
+void goes_by_reference(int to, int from)
+{
+	Program program;
+	const File file;
+	for (const int flags : {0, O_NONBLOCK}) {
+		::fcntl(to, F_SETFL, flags);
+		std::vector<std::byte> got;
+		std::thread reader([&] { got = read_all(from, file_bytes - 5000); });
+		const auto went = program.io.send_file(to, file.fd, 5000, file_bytes);
+		ASSERT_TRUE(went) << went.error().message();
+		EXPECT_EQ(went->bytes, file_bytes - 5000);
+		if (went->bytes != file_bytes - 5000)
+			::shutdown(to, SHUT_WR);
+		reader.join();
+		EXPECT_TRUE(went->end);
+		EXPECT_TRUE(went->zero_copy);
+		EXPECT_FALSE(went->fallback);
+		EXPECT_EQ(went->copied, 0u);
+		EXPECT_TRUE(got == file.from(5000));
+		EXPECT_EQ(::lseek(file.fd, 0, SEEK_CUR), 0) << "the position is not used";
+	}
+}
+
+TEST(LibIo, AFileGoesToTcpByReference)
+{
+	Tcp tcp;
+	goes_by_reference(tcp.fd[0], tcp.fd[1]);
+}
+
+TEST(LibIo, AFileGoesToAUnixStreamByReference)
+{
+	Sockets pair;
+	goes_by_reference(pair.fd[0], pair.fd[1]);
+}
+
+TEST(LibIo, AFileGoesToAPipeByReference)
+{
+	Pipe pipe;
+	goes_by_reference(pipe.fd[1], pipe.fd[0]);
+}
+
+TEST(LibIo, AFileGoesOnFromItsPositionToItsEnd)
+{
+	Program program;
+	const File file;
+	Sockets pair;
+	::lseek(file.fd, file_bytes - 6000, SEEK_SET);
+	auto went = program.io.send_file(pair.fd[0], file.fd, fbuf::here, 4096);
+	ASSERT_TRUE(went);
+	EXPECT_EQ(went->bytes, 4096u);
+	EXPECT_FALSE(went->end);
+	went = program.io.send_file(pair.fd[0], file.fd, fbuf::here, 4096);
+	ASSERT_TRUE(went);
+	EXPECT_EQ(went->bytes, 1904u);
+	EXPECT_TRUE(went->end);
+	went = program.io.send_file(pair.fd[0], file.fd, fbuf::here, 4096);
+	ASSERT_TRUE(went);
+	EXPECT_EQ(went->bytes, 0u);
+	EXPECT_TRUE(went->end);
+	EXPECT_FALSE(went->zero_copy);
+	EXPECT_TRUE(read_all(pair.fd[1], 6000) == file.from(file_bytes - 6000));
+	EXPECT_EQ(program.io.send_file(pair.fd[0], file.fd, 0, 0).error(), std::errc::result_out_of_range);
+	EXPECT_EQ(program.io.send_file(-1, file.fd, 0, 1).error(), std::errc::bad_file_descriptor);
+	EXPECT_EQ(program.io.send_file(pair.fd[0], -1, 0, 1).error(), std::errc::bad_file_descriptor);
+}
+
+// What the documentation warns of.
+TEST(LibIo, AFileThatIsSentIsNotLocked)
+{
+	Program program;
+	const File file;
+	Sockets pair;
+	ASSERT_TRUE(program.io.send_file(pair.fd[0], file.fd, 0, 4096));
+	ASSERT_EQ(::pwrite(file.fd, "changed", 7, 0), 7);
+	const auto got = read_all(pair.fd[1], 4096);
+	EXPECT_EQ(std::memcmp(got.data(), "changed", 7), 0);
+}
+
+TEST(LibIo, AFileToAFileIsCopiedAndSaysSo)
+{
+	Program program;
+	const File file;
+	const int to = ::memfd_create("to", MFD_CLOEXEC);
+	const auto went = program.io.send_file(to, file.fd, 0, file_bytes + 1);
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, file_bytes);
+	EXPECT_EQ(went->copied, file_bytes);
+	EXPECT_TRUE(went->end);
+	EXPECT_TRUE(went->fallback);
+	EXPECT_FALSE(went->zero_copy);
+	EXPECT_NE(went->why.find("page cache"), std::string_view::npos);
+	::lseek(to, 0, SEEK_SET);
+	EXPECT_TRUE(read_all(to, file_bytes) == file.bytes);
+	::close(to);
+}
+
+bool sigpipe_pending()
+{
+	sigset_t pending;
+	return ::sigpending(&pending) == 0 && ::sigismember(&pending, SIGPIPE);
+}
+
+// SIGPIPE has its default action: a single one ends the test program.
+TEST(LibIo, NobodyReadsAFileWithoutASignal)
+{
+	Program program;
+	const File file;
+	for (const bool blocked : {false, true}) {
+		sigset_t pipe, before;
+		::sigemptyset(&pipe);
+		::sigaddset(&pipe, SIGPIPE);
+		::pthread_sigmask(blocked ? SIG_BLOCK : SIG_UNBLOCK, &pipe, &before);
+		Sockets pair;
+		Pipe ends;
+		::close(std::exchange(pair.fd[1], ::open("/dev/null", O_RDONLY | O_CLOEXEC)));
+		::close(std::exchange(ends.fd[0], ::open("/dev/null", O_RDONLY | O_CLOEXEC)));
+		EXPECT_EQ(program.io.send_file(pair.fd[0], file.fd, 0, 4096).error(), std::errc::broken_pipe);
+		EXPECT_EQ(program.io.send_file(ends.fd[1], file.fd, 0, 4096).error(), std::errc::broken_pipe);
+		EXPECT_FALSE(sigpipe_pending());
+		sigset_t now;
+		::pthread_sigmask(SIG_SETMASK, nullptr, &now);
+		EXPECT_EQ(::sigismember(&now, SIGPIPE), blocked);
+		if (blocked) {
+			::pthread_kill(::pthread_self(), SIGPIPE);
+			EXPECT_EQ(program.io.send_file(pair.fd[0], file.fd, 0, 4096).error(), std::errc::broken_pipe);
+			EXPECT_TRUE(sigpipe_pending()) << "somebody else's stays";
+			const timespec none = {};
+			::sigtimedwait(&pipe, nullptr, &none);
+		}
+		::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+	}
+}
+
+TEST(LibIo, WhatSendfileRefusesGoesThroughFbufs)
+{
+	Originator from;
+	const File file;
+	Pipe pipe;
+	Sockets pair, packets(SOCK_SEQPACKET);
+	ASSERT_EQ(::write(pipe.fd[1], file.bytes.data(), 5000), 5000);
+	auto went = from.io.send_file(pair.fd[0], pipe.fd[0], fbuf::here, 5000);
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, 5000u);
+	EXPECT_EQ(went->copied, 5000u);
+	EXPECT_TRUE(went->fallback);
+	EXPECT_NE(went->why.find("sendfile"), std::string_view::npos);
+	const auto got = read_all(pair.fd[1], 5000);
+	EXPECT_EQ(std::memcmp(got.data(), file.bytes.data(), 5000), 0);
+	EXPECT_EQ(from.io.send_file(pair.fd[0], pipe.fd[0], 0, 100).error(), std::errc::invalid_seek);
+
+	const int to = ::memfd_create("to", MFD_CLOEXEC);
+	::fcntl(to, F_SETFL, O_APPEND);
+	went = from.io.send_file(to, file.fd, 0, file_bytes + 1);
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, file_bytes);
+	EXPECT_TRUE(went->end);
+	::lseek(to, 0, SEEK_SET);
+	EXPECT_TRUE(read_all(to, file_bytes) == file.bytes);
+	::close(to);
+
+	went = from.io.send_file(packets.fd[0], file.fd, 0, 9000);
+	ASSERT_TRUE(went) << went.error().message();
+	std::vector<std::byte> packet(10000);
+	EXPECT_EQ(::recv(packets.fd[1], packet.data(), packet.size(), 0), 9000) << "one datagram";
+	EXPECT_EQ(std::memcmp(packet.data(), file.bytes.data(), 9000), 0);
+
+	Program poor;
+	EXPECT_EQ(poor.io.send_file(packets.fd[0], file.fd, 0, 9000).error(), std::errc::no_such_device_or_address);
 }
 
 } // namespace

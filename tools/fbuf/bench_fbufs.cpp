@@ -75,10 +75,14 @@ private:
 	}
 	void send_file(std::uint64_t number)
 	{
-		auto block = expect(io_.read(job_.source, job_.bytes, {.offset = job_.offset_of(number), .all = true}),
-				    "cannot read the file");
-		copied_ += block.copied;
-		count(expect(io_.write(job_.to, std::move(block.own), job_.bytes), "cannot write"));
+		for (std::size_t done = 0; done < job_.bytes;) {
+			const auto went = expect(io_.send_file(job_.to, job_.source, job_.offset_of(number) + done, job_.bytes - done),
+						 "cannot send the file");
+			if (went.bytes == 0)
+				throw tool::failure(tool::failed, "the file is too short");
+			count(went);
+			done += went.bytes;
+		}
 	}
 
 	bool to_file_;

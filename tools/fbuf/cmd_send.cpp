@@ -24,6 +24,7 @@ struct options {
 	std::uint32_t depth = 64;
 	bool as_volatile = false;
 	bool uncached = false;
+	bool lock = false;
 	bool checksum = false;
 	bool json = false;
 	bool quiet = false;
@@ -79,6 +80,7 @@ void run_to(const options& want)
 	pump_options how;
 	how.block = want.block_or(how.block);
 	how.pool = want.pool;
+	how.lock = want.lock;
 	how.checksum = want.checksum;
 	how.json = want.json;
 	how.quiet = want.quiet;
@@ -139,6 +141,8 @@ void run(const options& want)
 		throw failure(usage, "send: a path at which receivers find this sender, or --to, is needed");
 	if (!want.to.empty() && !want.file.empty())
 		throw failure(usage, "send --to takes one file");
+	if (want.to.empty() && want.lock)
+		throw failure(usage, "send --lock goes with --to; to receivers, everything is locked unless --volatile");
 	if (want.to.empty())
 		run_channel(want);
 	else
@@ -167,6 +171,7 @@ void add_send(CLI::App& app)
 		->capture_default_str();
 	command->add_flag("--volatile", want->as_volatile, "keep write access after the send (no lock until a receiver asks)");
 	command->add_flag("--uncached", want->uncached, "take receivers' mappings away at release");
+	command->add_flag("-l,--lock", want->lock, "with --to: read a file into fbufs, so that nobody changes what is being sent");
 	command->add_flag("-c,--checksum", want->checksum, "print the SHA-256 of what was sent");
 	command->add_flag("-j,--json", want->json, "final line as JSON");
 	command->add_flag("-q,--quiet", want->quiet, "no progress, no final line");
@@ -175,6 +180,7 @@ void add_send(CLI::App& app)
 			"  tar c . | fbuf send -n 2 /tmp/tree.sock -     # to two receivers at once\n"
 			"  fbuf send --to tcp:player:9000 film.mkv       # over a socket, without a copy of what was read\n"
 			"  fbuf send --to unix:/run/app.sock -\n"
+			"With --to, the pages of a file go out as they are; --lock, --checksum or --pool: through fbufs.\n"
 			"The final line and progress go to standard error.");
 	command->callback([want] { run(*want); });
 }

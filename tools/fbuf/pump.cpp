@@ -35,6 +35,7 @@ struct total {
 
 struct route {
 	total read, written;
+	bool locked = true;
 };
 
 void print(const std::string& role, const route& went, double seconds, const std::string& sum, bool json)
@@ -45,6 +46,7 @@ void print(const std::string& role, const route& went, double seconds, const std
 			{"bytes", went.written.bytes},
 			{"blocks", went.written.blocks},
 			{"seconds", seconds},
+			{"locked", went.locked},
 			{"read_copied", went.read.copied},
 			{"read_zero_copy", went.read.zero_copy},
 			{"write_copied", went.written.copied},
@@ -53,6 +55,12 @@ void print(const std::string& role, const route& went, double seconds, const std
 		if (!sum.empty())
 			out["sha256"] = sum;
 		std::fprintf(stderr, "%s\n", out.dump().c_str());
+		return;
+	}
+	if (!went.locked) {
+		std::fprintf(stderr, "%s: %llu bytes in %llu blocks, straight from the file, not locked: %s\n", role.c_str(),
+			     static_cast<unsigned long long>(went.written.bytes),
+			     static_cast<unsigned long long>(went.written.blocks), went.written.text().c_str());
 		return;
 	}
 	std::fprintf(stderr, "%s: %llu bytes in %llu blocks; read: %s; written: %s%s%s\n", role.c_str(),
@@ -67,10 +75,63 @@ fbuf::transferred write_out(fbuf::io& io, place& to, fbuf::obtained&& block)
 	return expect(io.write(to.fd(), std::move(block.own), block.bytes), "cannot write " + to.name());
 }
 
+bool is_file(int fd, struct stat& status)
+{
+	return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
 std::uint64_t size_of(int fd)
 {
 	struct stat status = {};
-	return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
+	return is_file(fd, status) ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
+// Whether anything asks for fbufs.
+bool needs_pool(const place& from, const place& to, const pump_options& want)
+{
+	struct stat status = {};
+	return want.lock || want.checksum || want.pool || to.datagrams() || !is_file(from.fd(), status);
+}
+
+void send_file(fbuf::io& io, place& from, place& to, std::size_t block, route& went, progress& bar)
+{
+	for (bool end = false; !end;) {
+		const auto done = expect(io.send_file(to.fd(), from.fd(), fbuf::here, block),
+					 "cannot send " + from.name() + " to " + to.name());
+		went.written.add(done);
+		went.written.bytes += done.bytes;
+		went.written.blocks += done.bytes != 0;
+		bar.at(went.written.bytes);
+		end = done.end || done.bytes == 0;
+	}
+	went.read.zero_copy = went.written.zero_copy;
+	went.locked = false;
+}
+
+void send_fbufs(fbuf::io& io, place& from, place& to, std::size_t most, const pump_options& want, checksum* sum, route& went,
+		progress& bar)
+{
+	const bool copy = want.copy || from.datagrams() || to.datagrams();
+	for (;;) {
+		auto block_read = expect(io.read(from.fd(), most, {.copy = copy}), "cannot read " + from.name());
+		if (block_read.bytes == 0)
+			break;
+		went.read.add(block_read);
+		const std::size_t bytes = block_read.bytes;
+		if (sum)
+			for (const auto& slice : block_read.held ? block_read.held.slices()
+								 : std::span<const fbuf::slice>())
+				sum->add(slice.data);
+		if (sum && !block_read.held)
+			sum->add(block_read.data());
+		const auto done = write_out(io, to, std::move(block_read));
+		went.written.add(done);
+		if (done.bytes != bytes)
+			throw failure(failed, "could not write all of a block to " + to.name());
+		went.written.bytes += bytes;
+		went.written.blocks++;
+		bar.at(went.written.bytes);
+	}
 }
 
 } // namespace
@@ -91,7 +152,6 @@ void add_pump_options(CLI::App& command, pump_options& want)
 
 void pump(place& from, place& to, const std::string& role, const pump_options& want)
 {
-	const bool datagrams = from.datagrams() || to.datagrams();
 	const std::size_t block = to.datagrams() ? std::min(want.block, datagram) : want.block;
 	auto domain = expect(fbuf::domain::open(), "cannot open /dev/fbufs");
 	const std::uint64_t pool = want.pool ? want.pool : 64 * ((block + 4095) / 4096 * 4096);
@@ -103,26 +163,10 @@ void pump(place& from, place& to, const std::string& role, const pump_options& w
 	std::unique_ptr<checksum> sum = want.checksum ? std::make_unique<checksum>() : nullptr;
 	progress bar(!want.quiet, size_of(from.fd()));
 	const auto start = std::chrono::steady_clock::now();
-	for (;;) {
-		auto block_read = expect(io.read(from.fd(), most, {.copy = want.copy || datagrams}), "cannot read " + from.name());
-		if (block_read.bytes == 0)
-			break;
-		went.read.add(block_read);
-		const std::size_t bytes = block_read.bytes;
-		if (sum)
-			for (const auto& slice : block_read.held ? block_read.held.slices()
-								 : std::span<const fbuf::slice>())
-				sum->add(slice.data);
-		if (sum && !block_read.held)
-			sum->add(block_read.data());
-		const auto done = write_out(io, to, std::move(block_read));
-		went.written.add(done);
-		if (done.bytes != bytes)
-			throw failure(failed, "could not write all of a block to " + to.name());
-		went.written.bytes += bytes;
-		went.written.blocks++;
-		bar.at(went.written.bytes);
-	}
+	if (needs_pool(from, to, want))
+		send_fbufs(io, from, to, most, want, sum.get(), went, bar);
+	else
+		send_file(io, from, to, block, went, bar);
 	to.finish();
 	const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 	if (!want.quiet || want.json || want.checksum)

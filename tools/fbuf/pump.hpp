@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
-// From one descriptor to another through fbufs, as 'fbuf send --to', 'recv --from' and 'relay' do.
+// From one descriptor to another, through fbufs unless that is not wanted, as 'fbuf send --to', 'recv --from' and 'relay' do.
 #pragma once
 
 #include "address.hpp"
@@ -12,6 +12,7 @@ struct pump_options {
 	std::size_t block = 256 << 10;
 	std::uint64_t pool = 0;
 	bool copy = false; // even what could be taken as it comes
+	bool lock = true;  // through fbufs; else a file's own pages may go, which anybody may write meanwhile
 	bool checksum = false;
 	bool json = false;
 	bool quiet = false;

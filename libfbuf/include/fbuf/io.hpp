@@ -96,7 +96,29 @@ public:
 	/// Errors: as read(2) and recv(2); std::errc::no_buffer_space: the pool is too small.
 	[[nodiscard]] result<obtained> read(int fd, std::size_t bytes, const read_options& how = {});
 
-	/// As above, but do not wait for the outcome: wait() reports it with this cookie. Pointers in
+	/// Send up to @p bytes of a file, fewer only at its end (`end`), from @p offset or `here`, to what
+	/// has no need of fbufs: the file's own pages go by reference (sendfile(2)), the pool is not used.
+	///
+	/// These bytes are NOT locked. They are the file's pages, also after this call, until the peer has
+	/// read them: whoever writes the file meanwhile changes what is sent. Who needs the lock reads into
+	/// an fbuf and writes that.
+	///
+	/// Sockets of TCP and UNIX streams, pipes and files with O_DIRECT get references; to files and devices, at their
+	/// position, and through kTLS the kernel copies. Where sendfile(2) cannot be used (what is read is no
+	/// file, a file opened to append, datagram sockets, which get one datagram) it is done through fbufs
+	/// of the pool, which is a copy, and `why` says so; what was read from a stream by then and could
+	/// not be written is lost. A copy for want of scatter-gather in a network device or for a BPF
+	/// sockmap cannot be told from here, and counts as zero-copy; so does what a file system copies to
+	/// have the file in pages.
+	///
+	/// Waits for a descriptor that is full, O_NONBLOCK or not. Does not wait for submitted operations
+	/// on the same descriptor: it may overtake them. After a signal or an error, what was sent until then,
+	/// when it is something.
+	/// Errors: std::errc::broken_pipe (without a signal), interrupted, and what else sendfile(2) gives;
+	/// no_such_device_or_address: it had to be through fbufs, and there is no pool.
+	[[nodiscard]] result<transferred> send_file(int to, int file, std::uint64_t offset, std::size_t bytes);
+
+	/// As write() and read(), but do not wait for the outcome: wait() reports it with this cookie. Pointers in
 	/// options must be good until then.
 	/// Errors: std::errc::device_or_resource_busy: 1,024 operations are not complete.
 	[[nodiscard]] result<void> submit_write(int fd, buffer&& own, std::size_t length, std::uint64_t cookie,
@@ -118,6 +140,8 @@ public:
 	[[nodiscard]] int fd() const noexcept;
 
 private:
+	result<transferred> send_copied(int to, int file, std::uint64_t offset, std::size_t bytes, std::size_t block);
+
 	struct engine;
 	struct engine_delete {
 		void operator()(engine* which) const noexcept;
