@@ -97,6 +97,15 @@ tools: $(B)/fbuf ## the command fbuf
 
 -include $(wildcard $(B)/libfbuf/*.d $(B)/fbuf.d/*.d $(B)/tests.d/*/*.d)
 
+# Programs for the sample drivers of kmod/samples.
+DRIVER_EXAMPLES := $(patsubst libfbuf/examples/%.cpp,$(B)/examples/%,$(wildcard libfbuf/examples/drivers/*.cpp))
+
+$(DRIVER_EXAMPLES): $(B)/examples/%: libfbuf/examples/%.cpp libfbuf/examples/drivers/driver.hpp $(B)/libfbuf.a
+	@mkdir -p $(@D)
+	$(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(INCLUDES) -Ikmod/samples -o $@ $< $(B)/libfbuf.a
+
+examples: $(DRIVER_EXAMPLES) ## the programs of libfbuf/examples
+
 # --- the VM ------------------------------------------------------------------
 
 vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell without
@@ -104,8 +113,8 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 
 # --- tests ---------------------------------------------------------------------
 
-TEST_GROUPS := uapi lib stress
-TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES)
+TEST_GROUPS := uapi lib stress kapi
+TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES) -Ikmod/samples
 
 define test_group
 $(1)_OBJECTS := $$(patsubst tests/$(1)/%.cpp,$(B)/tests.d/$(1)/%.o,$$(wildcard tests/$(1)/*.cpp))
@@ -121,10 +130,10 @@ $(foreach group,$(TEST_GROUPS),$(eval $(call test_group,$(group))))
 TESTS := $(TEST_GROUPS:%=$(B)/tests/%)
 tests: $(TESTS)
 
-check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools ## all tests, in the VM
+check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools examples ## all tests, in the VM
 	@tests/check
 
-check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools ## the same under KASAN, lockdep and the other checkers
+check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools examples ## the same under KASAN, lockdep and the other checkers
 	@KERNEL=debug tests/check
 
 # Each sanitizer has a build folder of its own. That of threads watches the library's tests only.
@@ -165,4 +174,4 @@ clean: ## remove build/
 	rm -rf $(B)
 
 .SECONDARY:
-.PHONY: all help modules lib tools load unload vm clean install tests check check-debug check-sanitize lint demo bench
+.PHONY: all help modules lib tools load unload vm clean install tests examples check check-debug check-sanitize lint demo bench
