@@ -107,9 +107,18 @@ $(APPS): $(B)/examples/apps/%: $(B)/examples.d/apps/%.o $(B)/examples.d/apps/str
 	@mkdir -p $(@D)
 	$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -o $@ $^
 
-examples: $(APPS) ## the programs of libfbuf/examples
+examples: $(APPS)
 
 -include $(wildcard $(B)/libfbuf/*.d $(B)/fbuf.d/*.d $(B)/examples.d/*/*.d $(B)/tests.d/*/*.d)
+
+# Programs for the sample drivers of kmod/samples.
+DRIVER_EXAMPLES := $(patsubst libfbuf/examples/%.cpp,$(B)/examples/%,$(wildcard libfbuf/examples/drivers/*.cpp))
+
+$(DRIVER_EXAMPLES): $(B)/examples/%: libfbuf/examples/%.cpp libfbuf/examples/drivers/driver.hpp $(B)/libfbuf.a
+	@mkdir -p $(@D)
+	$(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(INCLUDES) -Ikmod/samples -o $@ $< $(B)/libfbuf.a
+
+examples: $(DRIVER_EXAMPLES) ## the programs of libfbuf/examples
 
 # --- the VM ------------------------------------------------------------------
 
@@ -118,8 +127,8 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 
 # --- tests ---------------------------------------------------------------------
 
-TEST_GROUPS := uapi lib stress fault
-TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES)
+TEST_GROUPS := uapi lib stress kapi fault
+TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES) -Ikmod/samples
 
 define test_group
 $(1)_OBJECTS := $$(patsubst tests/$(1)/%.cpp,$(B)/tests.d/$(1)/%.o,$$(wildcard tests/$(1)/*.cpp))

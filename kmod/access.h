@@ -13,9 +13,11 @@
  *
  * OWNED goes to FREE by free, and to LEAVING when its domain ends. LOCKED is set
  * in SENDING or SENT and cleared at home, or, with RETURN, when SENT turns OWNED
- * again. RW says that page-table entries with
- * write access may exist in the originator's window: whoever locks and finds RW
- * has to take them away before a receiver sees the fbuf (map.c).
+ * again. What the kernel originates from a pool (ACCESS_KERNEL) goes from EMPTY or
+ * FREE to SENDING, locked, before its process can have it: that is how the kernel
+ * owns an fbuf; and from there back to FREE when it is given up. RW says that
+ * page-table entries with write access may exist in the originator's window: whoever
+ * locks and finds RW has to take them away before a receiver sees the fbuf (map.c).
  */
 #ifndef FBUFS_ACCESS_H
 #define FBUFS_ACCESS_H
@@ -23,7 +25,7 @@
 #include <linux/bug.h>
 #include <linux/compiler.h>
 #include <linux/errno.h>
-#include <linux/fbufs.h>
+#include <uapi/linux/fbufs.h>
 #include <linux/types.h>
 
 #define ACCESS_LOCKED 0x01	/* nobody may write until it is home */
@@ -31,6 +33,7 @@
 #define ACCESS_NOTICE 0x04	/* tell the originator when it comes home */
 #define ACCESS_REVOKE 0x08	/* locked; its writable mappings are still to go */
 #define ACCESS_RETURN 0x10	/* the originator's again, not free, when it comes home */
+#define ACCESS_KERNEL 0x20	/* the kernel originated it, and is told when it comes home */
 
 struct fbufs_access {
 	u8 state;		/* enum fbufs_state */
@@ -98,10 +101,26 @@ static inline bool access_want_notice(struct fbufs_access *access)
 	return !wanted;
 }
 
-/* The last release. True when the originator asked for a notice. */
-static inline bool access_home(struct fbufs_access *access)
+/* The kernel takes it, OWNED since a moment, to fill and send it. */
+static inline void access_own_by_kernel(struct fbufs_access *access)
 {
-	bool notice = access->flags & ACCESS_NOTICE;
+	WARN_ON_ONCE(access->state != FBUFS_STATE_OWNED || access->flags & ACCESS_RW);
+	access->state = FBUFS_STATE_SENDING;
+	access->flags = ACCESS_LOCKED | ACCESS_KERNEL;
+}
+
+/* The kernel does not send it after all. */
+static inline void access_free_from_kernel(struct fbufs_access *access)
+{
+	WARN_ON_ONCE(access->state != FBUFS_STATE_SENDING || !(access->flags & ACCESS_KERNEL));
+	access->state = FBUFS_STATE_FREE;
+	access_unlock(access);
+}
+
+/* The last release. Returns who wants a notice: ACCESS_NOTICE, ACCESS_KERNEL. */
+static inline u8 access_home(struct fbufs_access *access)
+{
+	u8 notice = access->flags & (ACCESS_NOTICE | ACCESS_KERNEL);
 
 	WARN_ON_ONCE(access->state != FBUFS_STATE_SENT);
 	access->state = access->flags & ACCESS_RETURN ? FBUFS_STATE_OWNED : FBUFS_STATE_FREE;

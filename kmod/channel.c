@@ -231,6 +231,21 @@ static struct fbufs_pool *end_pool(struct fbufs_end *end)
 	return READ_ONCE(channel->pool);
 }
 
+static int end_attach(struct fbufs_end *end, struct fbufs_domain *domain)
+{
+	int err;
+
+	domain_get(domain);
+	if (cmpxchg(&end->domain, NULL, domain)) {
+		domain_put(domain);
+		return -EBUSY;
+	}
+	err = domain_add_member(domain, &end->member);
+	if (err)
+		end_detach(end);
+	return err;
+}
+
 /**
  * channel_attach - attach an end to the caller's domain
  * @end: an end that is not attached
@@ -242,19 +257,41 @@ int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain)
 {
 	int err = domain_check(domain);
 
-	if (err)
-		return err;
-	domain_get(domain);
-	if (cmpxchg(&end->domain, NULL, domain)) {
-		domain_put(domain);
-		return -EBUSY;
-	}
-	err = domain_add_member(domain, &end->member);
-	if (err)
-		end_detach(end);
-	else if (end->sending)
+	if (!err)
+		err = end_attach(end, domain);
+	if (!err && end->sending)
 		end_pool(end);
 	return err;
+}
+
+/**
+ * channel_attach_kernel - attach an end to a domain of the kernel's
+ * @end: an end that is not attached
+ * @domain: the domain
+ * @pool: whose fbufs a sending end sends; NULL for a receiving end
+ *
+ * Return: 0, or -EBUSY when it is attached.
+ */
+int channel_attach_kernel(struct fbufs_end *end, struct fbufs_domain *domain,
+			  struct fbufs_pool *pool)
+{
+	int err = end_attach(end, domain);
+
+	/* Nobody else could attach the sender, so that it has no pool yet. */
+	if (!err && pool) {
+		spin_lock(&end->channel->lock);
+		WRITE_ONCE(end->channel->pool, pool_get(pool));
+		spin_unlock(&end->channel->lock);
+	}
+	return err;
+}
+
+/* Whether the end is attached to a domain of the kernel's. */
+bool channel_is_kernels(const struct fbufs_end *end)
+{
+	const struct fbufs_domain *domain = READ_ONCE(end->domain);
+
+	return domain && !domain->mm;
 }
 
 /* Whether the caller may use the end: 0, -ENXIO, -EPERM, -ENODEV. */
@@ -1156,6 +1193,131 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
 		return -EINVAL;
 	err = receive_release(end, receive);
 	return err ? err : receive_messages(end, receive, wait);
+}
+
+/*
+ * The kernel's ends
+ */
+
+/* A message of one slice, which is the kernel's; out of @spare, or NULL. */
+static struct fbufs_aggregate *message_from_kernel(struct fbufs_channel *channel,
+						   struct fbufs_aggregate *spare,
+						   const struct channel_output *output)
+{
+	struct fbufs_aggregate *aggregate = spare ?: aggregate_alloc(1);
+
+	if (!aggregate)
+		return NULL;
+	aggregate->nsegments = 1;
+	aggregate->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
+	aggregate->channel = channel;
+	aggregate->cookie = output->cookie;
+	aggregate->length = output->length;
+	aggregate->segments[0] = (struct fbufs_segment){
+		.fbuf = output->fbuf, .offset = output->offset, .length = output->length,
+	};
+	return aggregate;
+}
+
+/**
+ * channel_send_from_kernel - send messages of one slice each
+ * @end: a sending end of the kernel's
+ * @outputs: fbufs of transfer_alloc_for_kernel(); those sent are the receivers'
+ * @n: how many
+ *
+ * The fbufs are locked since they were allocated, so that nothing is to be secured.
+ *
+ * Return: how many were sent, up to 32; or -EAGAIN without room, -EPIPE, -ENODEV,
+ * -ENOMEM. May sleep.
+ */
+int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output *outputs, u32 n)
+{
+	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
+	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
+	struct fbufs_channel *channel = end->channel;
+	bool wake = false;
+	u32 nspares;
+	u64 bytes;
+	int room, i;
+
+	mutex_lock(&end->mutex);
+	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
+	for (i = 0; i < room; i++) {
+		struct fbufs_aggregate *spare = nspares ? spares[--nspares] : NULL;
+
+		aggregates[i] = message_from_kernel(channel, spare, &outputs[i]);
+		if (!aggregates[i])
+			break;
+	}
+	if (i) {
+		transfer_commit(end->domain, channel, aggregates, i);
+		bytes = channel_deliver(channel, aggregates, i, &wake);
+		stats_count(&end->domain->counters, FBUFS_COUNT_MESSAGES_SENT, i);
+		stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, bytes);
+	}
+	mutex_unlock(&end->mutex);
+	if (wake)
+		channel_wake_receivers(channel);
+	if (room > 0 && !i)
+		return -ENOMEM;
+	return room > 0 ? i : room;
+}
+
+/**
+ * channel_receive_to_kernel - receive messages
+ * @end: a receiving end of the kernel's
+ * @inputs: where to put them; the domain of the end holds them
+ * @n: room there
+ *
+ * Return: how many; 0 when the sending end is gone and everything was received;
+ * -EAGAIN without any, -ENOBUFS, -ENOMEM, -ENODEV. May sleep.
+ */
+int channel_receive_to_kernel(struct fbufs_end *end, struct channel_input *inputs, u32 n)
+{
+	struct fbufs_aggregate *aggregates[AHEAD] __uninitialized;
+	struct fbufs_domain *domain = end->domain;
+	u64 handles[AHEAD] __uninitialized;
+	bool last, wake = false;
+	int done = 0, i;
+	u64 bytes = 0;
+
+	/* Before looking at the queue: what is queued then is all there will be. */
+	last = sender_is_gone(end->channel);
+	/* Pairs with the unlock after the last delivery. */
+	smp_rmb();
+	mutex_lock(&end->mutex);
+	n = min3(receiver_queued(end), n, (u32)AHEAD);
+	if (n)
+		done = domain_prepare_holds(domain, handles, n);
+	for (i = 0; i < done; i++) {
+		aggregates[i] = end->ring[(end->head + i) & (end->channel->depth - 1)];
+		inputs[i] = (struct channel_input){
+			.message = handles[i],
+			.cookie = aggregates[i]->cookie,
+			.length = aggregates[i]->length,
+			.slices = aggregates[i]->nsegments,
+		};
+		bytes += aggregates[i]->length;
+	}
+	if (done > 0 && domain_commit_holds(domain, handles, aggregates, done)) {
+		domain_cancel_holds(domain, handles, done);
+		done = -ENODEV;
+	}
+	if (done > 0) {
+		receiver_advance(end, done, &wake);
+		stats_count(&domain->counters, FBUFS_COUNT_MESSAGES_RECEIVED, done);
+		stats_count(&domain->counters, FBUFS_COUNT_BYTES_RECEIVED, bytes);
+	}
+	mutex_unlock(&end->mutex);
+	if (wake)
+		channel_wake_sender(end->channel);
+	return done || last ? done : -EAGAIN;
+}
+
+/* Whether channel_receive_to_kernel() has something to say. */
+bool channel_has_input(const struct fbufs_end *end)
+{
+	return receiver_queued(end) || sender_is_gone(end->channel);
 }
 
 /*

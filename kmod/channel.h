@@ -20,6 +20,7 @@
 #include "domain.h"
 #include "turn.h"
 
+struct fbuf;
 struct fbufs_aggregate;
 struct fbufs_class;
 struct fbufs_pool;
@@ -119,16 +120,38 @@ static inline void channel_put(struct fbufs_channel *channel)
 	channel_put_many(channel, 1);
 }
 
+/* A message of one slice that the kernel sends. */
+struct channel_output {
+	struct fbuf *fbuf;
+	u64 cookie;
+	u32 offset;
+	u32 length;
+};
+
+/* A message that the kernel received. */
+struct channel_input {
+	u64 message;	/* the handle to hold and release it by */
+	u64 cookie;
+	u64 length;
+	u32 slices;
+};
+
 struct fbufs_end *channel_create(u32 flags, u32 depth);
 struct fbufs_end *channel_add_receiver(struct fbufs_channel *channel);
 void channel_end_close(struct fbufs_end *end);
 int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain);
+int channel_attach_kernel(struct fbufs_end *end, struct fbufs_domain *domain,
+			  struct fbufs_pool *pool);
+bool channel_is_kernels(const struct fbufs_end *end);
 int channel_check_end(struct fbufs_end *end);
 int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers, u32 n);
 int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n,
 			 struct fbufs_buffer __user *out);
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait);
 long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait);
+int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output *outputs, u32 n);
+int channel_receive_to_kernel(struct fbufs_end *end, struct channel_input *inputs, u32 n);
+bool channel_has_input(const struct fbufs_end *end);
 void channel_end_info(struct fbufs_end *end, struct fbufs_end_info *info);
 __poll_t channel_poll(struct fbufs_end *end, struct file *file,
 		      struct poll_table_struct *table);

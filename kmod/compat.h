@@ -6,6 +6,7 @@
 #ifndef FBUFS_COMPAT_H
 #define FBUFS_COMPAT_H
 
+#include <linux/hrtimer.h>
 #include <linux/mm.h>
 #include <linux/version.h>
 
@@ -19,6 +20,18 @@ static inline bool compat_vma_is_attached(const struct vm_area_struct *vma)
 	return !vma->detached;
 #else
 	return false;
+#endif
+}
+
+static inline void compat_hrtimer_setup(struct hrtimer *timer,
+					enum hrtimer_restart (*function)(struct hrtimer *timer),
+					enum hrtimer_mode mode)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+	hrtimer_init(timer, CLOCK_MONOTONIC, mode);
+	timer->function = function;
+#else
+	hrtimer_setup(timer, function, CLOCK_MONOTONIC, mode);
 #endif
 }
 

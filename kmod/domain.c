@@ -23,6 +23,37 @@ static const struct mmu_notifier_ops domain_notifier_ops = {
 	.release = domain_release,
 };
 
+static struct fbufs_domain *domain_alloc(void)
+{
+	struct fbufs_domain *domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
+
+	if (!domain)
+		return NULL;
+	kref_init(&domain->ref);
+	xa_init(&domain->windows);
+	spin_lock_init(&domain->lock);
+	mutex_init(&domain->members_mutex);
+	INIT_LIST_HEAD(&domain->members);
+	init_waitqueue_head(&domain->wait);
+	spin_lock_init(&domain->io_lock);
+	INIT_LIST_HEAD(&domain->io_ops);
+	domain->free_hold = NO_HOLD;
+	return domain;
+}
+
+/*
+ * A domain of the kernel's: nobody's process can use it, and it has no windows. It
+ * ends when who has it says so (transfer_end_domain(), domain_put()). Or NULL.
+ */
+struct fbufs_domain *domain_create_kernel(void)
+{
+	struct fbufs_domain *domain = domain_alloc();
+
+	if (domain)
+		stats_gauge(FBUFS_GAUGE_DOMAINS, 1);
+	return domain;
+}
+
 /**
  * domain_create - the domain of the calling process
  * @ended: called once or twice, in process context, when the domain ends: with
@@ -35,18 +66,9 @@ struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain))
 	struct fbufs_domain *domain;
 	int err;
 
-	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
+	domain = domain_alloc();
 	if (!domain)
 		return ERR_PTR(-ENOMEM);
-	kref_init(&domain->ref);
-	xa_init(&domain->windows);
-	spin_lock_init(&domain->lock);
-	mutex_init(&domain->members_mutex);
-	INIT_LIST_HEAD(&domain->members);
-	init_waitqueue_head(&domain->wait);
-	spin_lock_init(&domain->io_lock);
-	INIT_LIST_HEAD(&domain->io_ops);
-	domain->free_hold = NO_HOLD;
 	domain->mm = current->mm;
 	domain->ended = ended;
 	domain->notifier.ops = &domain_notifier_ops;
@@ -84,7 +106,8 @@ static void domain_destroy(struct kref *ref)
 		pool_put(domain->pool);
 	xa_destroy(&domain->windows);
 	kvfree(domain->holds);
-	mmdrop(domain->mm);
+	if (domain->mm)
+		mmdrop(domain->mm);
 	kfree(domain);
 	stats_gauge(FBUFS_GAUGE_DOMAINS, -1);
 }

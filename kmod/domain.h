@@ -48,7 +48,7 @@ struct fbufs_member {
 /**
  * struct fbufs_domain - see the head of this file
  * @ref: its file, its ends and its windows
- * @mm: the address space; grabbed, not in use
+ * @mm: the address space; grabbed, not in use; NULL for a domain of the kernel's
  * @notifier: tells when @mm ends
  * @ended: what is to be done then
  * @dead: it has ended
@@ -105,6 +105,7 @@ struct fbufs_domain {
 };
 
 struct fbufs_domain *domain_create(void (*ended)(struct fbufs_domain *domain));
+struct fbufs_domain *domain_create_kernel(void);
 void domain_close(struct fbufs_domain *domain);
 void domain_put(struct fbufs_domain *domain);
 

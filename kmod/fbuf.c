@@ -5,6 +5,7 @@
 #include <linux/highmem.h>
 #include <linux/log2.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "fbuf.h"
 #include "stats.h"
@@ -91,10 +92,12 @@ int fbuf_pages_alloc(struct fbuf *fbuf)
 		return 0;
 	}
 
-	fbuf->folios = kvmalloc_array(nblocks, sizeof(*fbuf->folios), GFP_KERNEL_ACCOUNT);
+	/* The entry before the first is where the kernel has it mapped. */
+	fbuf->folios = kvmalloc_array(nblocks + 1, sizeof(*fbuf->folios), GFP_KERNEL_ACCOUNT);
 	if (!fbuf->folios)
 		goto err_free_blocks;
-	stats_gauge(FBUFS_GAUGE_METADATA, nblocks * sizeof(*fbuf->folios));
+	*fbuf->folios++ = NULL;
+	stats_gauge(FBUFS_GAUGE_METADATA, (nblocks + 1) * sizeof(*fbuf->folios));
 	nblocks = 0;
 	list_for_each_entry_safe(folio, next, &blocks, lru) {
 		list_del(&folio->lru);
@@ -127,6 +130,7 @@ void fbuf_pages_free(struct fbuf *fbuf)
 		fbuf->folio = NULL;
 		return;
 	}
+	vunmap(fbuf->folios[-1]);
 	while (left) {
 		struct folio *folio = fbuf->folios[nblocks++];
 
@@ -134,10 +138,47 @@ void fbuf_pages_free(struct fbuf *fbuf)
 		folio_disclaim(folio);
 		folio_put(folio);
 	}
-	stats_gauge(FBUFS_GAUGE_METADATA, -(s64)(nblocks * sizeof(*fbuf->folios)));
-	kvfree(fbuf->folios);
+	stats_gauge(FBUFS_GAUGE_METADATA, -(s64)((nblocks + 1) * sizeof(*fbuf->folios)));
+	kvfree(fbuf->folios - 1);
 	fbuf->folios = NULL;
 	fbuf->scattered = false;
+}
+
+/**
+ * fbuf_address - where the kernel sees all of an fbuf
+ * @fbuf: an fbuf that cannot go meanwhile
+ *
+ * Pages of several blocks are mapped one behind the other the first time, and stay
+ * so until they go.
+ *
+ * Context: May sleep, but for fbufs of one block.
+ * Return: the address of its first byte, or NULL without memory.
+ */
+void *fbuf_address(struct fbuf *fbuf)
+{
+	u32 npages = fbuf_npages(fbuf), i;
+	struct fbuf_cursor cursor;
+	struct page **pages;
+	void *address;
+
+	if (!fbuf->scattered)
+		return folio_address(fbuf->folio);
+	address = READ_ONCE(fbuf->folios[-1]);
+	if (address)
+		return address;
+	pages = kvmalloc_array(npages, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	if (!pages)
+		return NULL;
+	fbuf_cursor_init(&cursor, fbuf, 0);
+	for (i = 0; i < npages; i++)
+		pages[i] = pfn_to_page(fbuf_cursor_next(&cursor));
+	address = vmap(pages, npages, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	if (address && cmpxchg(&fbuf->folios[-1], NULL, address)) {
+		vunmap(address);
+		address = fbuf->folios[-1];
+	}
+	return address;
 }
 
 /* Whether the fbuf alone refers to its pages: no packet, no pipe, no disk. */

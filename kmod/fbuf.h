@@ -20,7 +20,8 @@ struct fbufs_size;
 /**
  * struct fbuf - one fbuf, or the place for one
  * @folio: its pages when they are one block
- * @folios: its blocks, largest first, when @scattered
+ * @folios: its blocks, largest first, when @scattered; before the first, where
+ *	fbuf_address() has mapped them
  * @home: the free list that it returns to; NULL while EMPTY
  * @mapped: receivers of the channel (by index) whose window was filled with all
  *	of its pages; a hint: entries may be missing and then come by a fault
@@ -128,6 +129,7 @@ static inline struct fbuf *fbuf_of_folio(const struct folio *folio)
 
 int fbuf_pages_alloc(struct fbuf *fbuf);
 void fbuf_pages_free(struct fbuf *fbuf);
+void *fbuf_address(struct fbuf *fbuf);
 bool fbuf_pages_are_home(const struct fbuf *fbuf);
 void fbuf_pages_move(struct fbuf *to, struct fbuf *from);
 void fbuf_pages_zero(struct fbuf *fbuf, u64 offset);

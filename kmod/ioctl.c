@@ -504,7 +504,8 @@ static long do_add_receiver(struct file *file, struct fbufs_end *end, union ioct
 		return -ENOTTY;
 	if (add->__reserved)
 		return -EINVAL;
-	err = channel_check_end(end);
+	/* A sender that is the kernel's is nobody's process's: who has it may add receivers. */
+	err = channel_is_kernels(end) ? 0 : channel_check_end(end);
 	if (err)
 		return err;
 	receiver = channel_add_receiver(end->channel);

@@ -5,6 +5,7 @@
 
 #include "chrdev.h"
 #include "fdio.h"
+#include "kapi.h"
 #include "nudge.h"
 #include "pool.h"
 #include "stats.h"
@@ -15,9 +16,18 @@ static int __init fbufs_init(void)
 
 	if (err)
 		return err;
+	err = kapi_init();
+	if (err)
+		goto err_nudge_exit;
 	err = chrdev_init();
 	if (err)
-		nudge_exit();
+		goto err_kapi_exit;
+	return 0;
+
+err_kapi_exit:
+	kapi_exit();
+err_nudge_exit:
+	nudge_exit();
 	return err;
 }
 
@@ -26,6 +36,7 @@ static void __exit fbufs_exit(void)
 	chrdev_exit();
 	/* Open files and windows hold the module, so nothing is left to wait for. */
 	fdio_exit();
+	kapi_exit();
 	nudge_exit();
 	pool_exit();
 	stats_check_empty();

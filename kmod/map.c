@@ -130,6 +130,9 @@ static struct fbufs_window *window_lock(struct fbufs_domain *domain, u32 pool_id
 	struct fbufs_window *window;
 	void *record;
 
+	/* The kernel's domains have none. */
+	if (!mm)
+		return NULL;
 	/* Without users an address space only goes away: nobody stores there. */
 	if (current->mm != mm && !mmget_not_zero(mm))
 		return NULL;

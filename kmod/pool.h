@@ -35,6 +35,9 @@ struct mm_struct;
  * @count: fbufs on the list
  * @head: last in, first out
  * @link: in the pool's @stocked while there are any
+ * @on_home: for fbufs that the kernel originates: told when one comes home, under
+ *	the pool's lock; or NULL
+ * @source: whose @on_home
  */
 struct fbufs_class {
 	struct fbufs_pool *pool;
@@ -43,6 +46,8 @@ struct fbufs_class {
 	u32 count;
 	struct fbuf *head;
 	struct list_head link;
+	void (*on_home)(struct fbufs_class *class, u64 handle);
+	void *source;
 };
 
 #define RECENT_EXTENTS 256
@@ -255,7 +260,7 @@ void pool_slot_put(struct fbufs_pool *pool, struct fbuf *fbuf);
 
 int pool_promise_notices(struct fbufs_pool *pool, u32 n);
 void pool_unpromise_notices(struct fbufs_pool *pool, u32 n);
-void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf);
+void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf, u8 who);
 u32 pool_peek_notices(struct fbufs_pool *pool, u64 *handles, u32 n);
 void pool_drop_notices(struct fbufs_pool *pool, u32 n);
 

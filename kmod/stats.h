@@ -8,7 +8,7 @@
 #define FBUFS_STATS_H
 
 #include <linux/atomic.h>
-#include <linux/fbufs.h>
+#include <uapi/linux/fbufs.h>
 
 struct fbufs_counters {
 	atomic64_t n[FBUFS_COUNTERS];

@@ -254,6 +254,97 @@ int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *clas
 	return err;
 }
 
+/*
+ * The kernel as originator
+ */
+
+/* An OWNED fbuf that its process has not touched becomes the kernel's. */
+static void fbuf_own_by_kernel(struct fbuf *fbuf)
+{
+	access_own_by_kernel(&fbuf->access);
+	fbuf->refs = 1;
+}
+
+/* Fbufs from a free list, for the kernel: locked from here on. Returns how many. */
+static u32 take_for_kernel(struct fbufs_class *class, struct fbuf **fbufs, u32 n)
+{
+	struct fbufs_pool *pool = class->pool;
+	struct fbufs_buffer buffer;
+	struct fbuf *fbuf;
+	bool reap;
+	u32 i = 0;
+
+	spin_lock(&pool->lock);
+	while (i < n && !pool->orphan) {
+		fbuf = pool_pop(class);
+		if (!fbuf)
+			break;
+		/* Its process guessed its handle once, and may have it mapped for writing. */
+		if (fbuf->access.flags & ACCESS_RW) {
+			pool_leave(pool, fbuf);
+			continue;
+		}
+		pool_hand_out(pool, fbuf, &buffer);
+		fbuf_own_by_kernel(fbuf);
+		fbufs[i++] = fbuf;
+	}
+	reap = pool->leaving;
+	spin_unlock(&pool->lock);
+	if (reap)
+		pool_reap(pool);
+	return i;
+}
+
+/* One more fbuf of the pool, for the kernel; or an error. */
+static int grow_for_kernel(struct fbufs_class *class, struct fbuf **out)
+{
+	struct fbufs_pool *pool = class->pool;
+	struct fbufs_buffer buffer;
+	int err = pool_grow(class, &buffer);
+	struct fbuf *fbuf;
+
+	if (err)
+		return err;
+	spin_lock(&pool->lock);
+	fbuf = pool_lookup(pool, buffer.fbuf);
+	/* For a moment it was its process's, which may have used a handle that it guessed. */
+	if (fbuf && fbuf->access.state == FBUFS_STATE_OWNED && !(fbuf->access.flags & ACCESS_RW))
+		fbuf_own_by_kernel(fbuf);
+	else
+		err = -EAGAIN;
+	spin_unlock(&pool->lock);
+	*out = fbuf;
+	return err;
+}
+
+/**
+ * transfer_alloc_for_kernel - allocate fbufs that the kernel fills and sends
+ * @domain: of the kernel
+ * @class: of a channel of which the kernel has the sending end
+ * @fbufs: where to put them: SENDING and locked, with the old contents of messages
+ *	of the same channel
+ * @n: how many
+ * @most: new ones, when the free list has too few
+ *
+ * Each is to be sent (transfer_commit()), or given back (transfer_free_from_kernel()).
+ *
+ * Return: how many, or, without any, an error of transfer_alloc(), or 0 when none is
+ * at home and @most is 0. May sleep.
+ */
+int transfer_alloc_for_kernel(struct fbufs_domain *domain, struct fbufs_class *class,
+			      struct fbuf **fbufs, u32 n, u32 most)
+{
+	u32 done = take_for_kernel(class, fbufs, n);
+	int err = 0;
+
+	while (done < n && most-- && !err) {
+		err = grow_for_kernel(class, &fbufs[done]);
+		done += !err;
+	}
+	stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
+	return done ? done : err;
+}
+
 static bool class_is_closed(const struct fbufs_class *class)
 {
 	return class->channel && READ_ONCE(class->channel->closed);
@@ -267,6 +358,26 @@ static inline void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
 		pool_leave(pool, fbuf);
 	else
 		pool_push(fbuf);
+}
+
+/* The kernel gives fbufs up that it did not send. They are of one pool. May sleep. */
+void transfer_free_from_kernel(struct fbufs_pool *pool, struct fbuf **fbufs, u32 n)
+{
+	bool reap;
+	u32 i;
+
+	spin_lock(&pool->lock);
+	for (i = 0; i < n; i++) {
+		fbufs[i]->refs = 0;
+		access_free_from_kernel(&fbufs[i]->access);
+		fbuf_settle(pool, fbufs[i]);
+	}
+	if (pool->starved)
+		pool_wake(pool);
+	reap = pool->leaving;
+	spin_unlock(&pool->lock);
+	if (reap)
+		pool_reap(pool);
 }
 
 static int free_one(struct fbufs_domain *domain, u64 handle)
@@ -310,8 +421,10 @@ int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n)
 /* The last slice of an fbuf is gone. Context: under the pool's lock. */
 static inline void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
-	if (access_home(&fbuf->access))
-		pool_notice(pool, fbuf);
+	u8 notice = access_home(&fbuf->access);
+
+	if (notice)
+		pool_notice(pool, fbuf, notice);
 	pool->sent--;
 	if (fbuf->access.state == FBUFS_STATE_FREE)
 		fbuf_settle(pool, fbuf);
@@ -786,14 +899,16 @@ static bool fbuf_detach(struct fbufs_aggregate *aggregate)
 	struct fbuf *fbuf = aggregate->segments[0].fbuf;
 	struct fbufs_pool *pool = fbuf_pool(fbuf);
 	bool sole;
+	u8 notice;
 
 	spin_lock(&pool->lock);
 	sole = refcount_read(&aggregate->refs) == 1 && fbuf->refs == 1 &&
 	       fbuf_pages_are_home(fbuf);
 	if (sole) {
 		fbuf->refs = 0;
-		if (access_home(&fbuf->access))
-			pool_notice(pool, fbuf);
+		notice = access_home(&fbuf->access);
+		if (notice)
+			pool_notice(pool, fbuf, notice);
 		access_leave(&fbuf->access);
 		fbuf->next = NULL;
 		pool->nleaving++;

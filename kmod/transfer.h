@@ -13,6 +13,7 @@
 
 #include <linux/types.h>
 
+struct fbuf;
 struct fbufs_aggregate;
 struct fbufs_buffer;
 struct fbufs_channel;
@@ -30,6 +31,10 @@ int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *class,
 			   struct fbufs_buffer *buffer);
 int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n);
+
+int transfer_alloc_for_kernel(struct fbufs_domain *domain, struct fbufs_class *class,
+			      struct fbuf **fbufs, u32 n, u32 most);
+void transfer_free_from_kernel(struct fbufs_pool *pool, struct fbuf **fbufs, u32 n);
 
 int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 		 struct fbufs_aggregate *aggregate, const struct fbufs_slice *slice);

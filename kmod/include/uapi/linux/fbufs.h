@@ -430,7 +430,8 @@ struct fbufs_end_info {
  * @out_receiver: descriptor of the new receiving end, close-on-exec
  * @__reserved: 0
  *
- * It gets the messages that are sent from then on. EUSERS: the channel has
+ * It gets the messages that are sent from then on. On a sending end that a driver
+ * has taken over, whoever has the descriptor can add receivers. EUSERS: the channel has
  * FBUFS_MAX_RECEIVERS. EMFILE, ENFILE: no descriptors.
  */
 struct fbufs_add_receiver {

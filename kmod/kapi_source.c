@@ -1,0 +1,819 @@
+// SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2026 The fbufs authors
+/*
+ * Sources: the kernel as originator.
+ *
+ * The locks below this file are for process context. So that drivers can allocate
+ * and deliver in interrupts all the same, a source keeps fbufs at hand: each of its
+ * *slots* is EMPTY, or has an fbuf that is the kernel's (SENDING and locked) and is
+ * READY to be allocated, TAKEN by the driver, or PENDING until it is sent. Drivers
+ * move slots between the last three; the *pump*, a work item or a caller that may
+ * sleep, sends what is pending, and fills empty slots with what came home.
+ *
+ * A driver knows a slot by its ticket: index and use. A ticket of a former use is
+ * refused, so that a double free or a delivery after it changes nothing.
+ *
+ * Locks. @lock guards the slots and lists, in any context; it is a leaf. @mutex is
+ * that of the pump: who empties or fills slots; it is taken before the mutex of the
+ * end. The functions on wait queues, and @on_home, only start the pump.
+ */
+
+#include <linux/file.h>
+#include <linux/log2.h>
+#include <linux/memcontrol.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "channel.h"
+#include "chrdev.h"
+#include "domain.h"
+#include "kapi.h"
+#include "pool.h"
+#include "transfer.h"
+
+/* How many fbufs the pump moves at a time. */
+#define BATCH 32
+
+enum slot_state { SLOT_EMPTY, SLOT_READY, SLOT_TAKEN, SLOT_PENDING };
+
+struct source_slot {
+	struct fbuf *fbuf;
+	void *data;
+	u64 cookie;
+	u32 offset;
+	u32 length;
+	u32 use;
+	u16 mappings;
+	u8 state;		/* enum slot_state */
+};
+
+/**
+ * struct fbufs_source - see the head of this file
+ * @owner: the driver's module, with a reference
+ * @file: of the end, with a reference
+ * @end: the sending end
+ * @domain: the kernel's, for this source
+ * @user: the domain whose pool it is, with a reference
+ * @pool: the pool, with a reference
+ * @class: where its fbufs are at home
+ * @notice: see struct fbufs_source_config
+ * @data: for it
+ * @room: on the wait queue of the end
+ * @ended: on the wait queue of @user
+ * @work: the pump
+ * @wait: for an fbuf, or, to close, for the last that is TAKEN
+ * @mutex: see above
+ * @lock: see above
+ * @slots: the slots
+ * @count: how many
+ * @ready: stack of slots
+ * @nready: how many
+ * @taken: slots that are TAKEN
+ * @low: too few are ready: pump when one comes home
+ * @closed: no more allocations
+ * @orphan: nor when the pool has no owner any more
+ * @pending: ring of slots
+ * @mask: its size less one
+ * @head: the oldest
+ * @tail: where the next one goes
+ * @empty: stack of slots; guarded by @mutex
+ * @nempty: how many
+ * @out: fbufs that are with receivers
+ */
+struct fbufs_source {
+	struct module *owner;
+	struct file *file;
+	struct fbufs_end *end;
+	struct fbufs_domain *domain;
+	struct fbufs_domain *user;
+	struct fbufs_pool *pool;
+	struct fbufs_class *class;
+	void (*notice)(void *data, u64 fbuf);
+	void *data;
+	struct wait_queue_entry room;
+	struct wait_queue_entry ended;
+	struct work_struct work;
+	wait_queue_head_t wait;
+	struct mutex mutex;	/* see above */
+
+	spinlock_t lock;	/* see above */
+	struct source_slot *slots;
+	u32 count;
+	u32 *ready;
+	u32 nready;
+	u32 taken;
+	bool low;
+	bool closed;
+	bool orphan;
+	u32 *pending;
+	u32 mask;
+	u32 head;
+	u32 tail;
+
+	u32 *empty;
+	u32 nempty;
+	atomic_t out;
+};
+
+static struct workqueue_struct *pumps;
+
+/*
+ * The pump
+ */
+
+static void source_start_pump(struct fbufs_source *source)
+{
+	queue_work(pumps, &source->work);
+}
+
+/* Context: under the pool's lock. */
+static void source_on_home(struct fbufs_class *class, u64 handle)
+{
+	struct fbufs_source *source = class->source;
+
+	atomic_dec(&source->out);
+	if (READ_ONCE(source->low))
+		source_start_pump(source);
+	if (source->notice)
+		source->notice(source->data, handle);
+}
+
+static int source_has_room(struct wait_queue_entry *entry, unsigned int mode, int flags, void *key)
+{
+	struct fbufs_source *source = container_of(entry, struct fbufs_source, room);
+
+	/* Something waits for room, or somebody for an fbuf or a receiver that is gone. */
+	if (READ_ONCE(source->head) != READ_ONCE(source->tail) || wq_has_sleeper(&source->wait))
+		source_start_pump(source);
+	return 0;
+}
+
+static int source_user_woken(struct wait_queue_entry *entry, unsigned int mode, int flags,
+			     void *key)
+{
+	struct fbufs_source *source = container_of(entry, struct fbufs_source, ended);
+
+	if (READ_ONCE(source->pool->orphan) && !READ_ONCE(source->orphan))
+		source_start_pump(source);
+	return 0;
+}
+
+/* The oldest pending slots, which stay so. Returns how many. */
+static u32 pending_peek(struct fbufs_source *source, struct channel_output *outputs)
+{
+	u32 n, i;
+
+	spin_lock_irq(&source->lock);
+	n = min_t(u32, source->tail - source->head, BATCH);
+	for (i = 0; i < n; i++) {
+		struct source_slot *slot;
+
+		slot = &source->slots[source->pending[(source->head + i) & source->mask]];
+		outputs[i] = (struct channel_output){
+			.fbuf = slot->fbuf, .cookie = slot->cookie,
+			.offset = slot->offset, .length = slot->length,
+		};
+	}
+	spin_unlock_irq(&source->lock);
+	return n;
+}
+
+/* The oldest pending slots were sent, or, if not, are ready again. */
+static void pending_done(struct fbufs_source *source, u32 n, bool sent)
+{
+	spin_lock_irq(&source->lock);
+	while (n--) {
+		u32 index = source->pending[source->head & source->mask];
+
+		WRITE_ONCE(source->head, source->head + 1);
+		if (sent) {
+			source->slots[index].fbuf = NULL;
+			source->slots[index].state = SLOT_EMPTY;
+			source->empty[source->nempty++] = index;
+		} else {
+			source->slots[index].state = SLOT_READY;
+			source->ready[source->nready++] = index;
+		}
+	}
+	spin_unlock_irq(&source->lock);
+}
+
+/* Send what is pending, while there is room. Context: under @mutex. */
+static void source_send(struct fbufs_source *source)
+{
+	struct channel_output outputs[BATCH] __uninitialized;
+	int done;
+	u32 n;
+
+	while ((n = pending_peek(source, outputs))) {
+		/* Before they can come home. */
+		atomic_add(n, &source->out);
+		done = channel_send_from_kernel(source->end, outputs, n);
+		atomic_sub(n - max(done, 0), &source->out);
+		if (done == -EAGAIN)
+			break;
+		/* Without a receiver, as if it had gone just after they were sent. */
+		pending_done(source, done < 0 ? n : done, done > 0);
+	}
+}
+
+/* Put an fbuf in an empty slot. False: the kernel has no room to see it. Context: under @mutex. */
+static bool slot_fill(struct fbufs_source *source, struct fbuf *fbuf)
+{
+	struct source_slot *slot;
+	void *data = fbuf_address(fbuf);
+	u32 index;
+
+	if (!data) {
+		transfer_free_from_kernel(source->pool, &fbuf, 1);
+		return false;
+	}
+	spin_lock_irq(&source->lock);
+	index = source->empty[--source->nempty];
+	slot = &source->slots[index];
+	slot->fbuf = fbuf;
+	slot->data = data;
+	slot->state = SLOT_READY;
+	source->ready[source->nready++] = index;
+	spin_unlock_irq(&source->lock);
+	return true;
+}
+
+/* How many fbufs the source may still make: those that it lost. */
+static u32 source_may_make(const struct fbufs_source *source)
+{
+	u32 have = source->count - source->nempty + atomic_read(&source->out) +
+		   READ_ONCE(source->class->count);
+
+	return have < source->count ? source->count - have : 0;
+}
+
+/* Fill empty slots. Returns why no more are. Context: under @mutex. */
+static int source_fill(struct fbufs_source *source)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(source->pool->mm);
+	struct mem_cgroup *before = set_active_memcg(memcg);
+	struct fbuf *fbufs[BATCH] __uninitialized;
+	int n = 1, i, err = 0;
+
+	while (source->nempty && n > 0 && !err) {
+		n = transfer_alloc_for_kernel(source->domain, source->class, fbufs,
+					      min_t(u32, source->nempty, BATCH),
+					      source_may_make(source));
+		for (i = 0; i < n; i++)
+			if (!slot_fill(source, fbufs[i]))
+				err = -ENOMEM;
+	}
+	set_active_memcg(before);
+	mem_cgroup_put(memcg);
+	return n < 0 ? n : err;
+}
+
+/* What is ready goes back to the pool. Context: under @mutex. */
+static void source_empty(struct fbufs_source *source)
+{
+	struct fbuf *fbuf = NULL;
+	u32 index;
+
+	for (;;) {
+		spin_lock_irq(&source->lock);
+		if (source->nready) {
+			index = source->ready[--source->nready];
+			fbuf = source->slots[index].fbuf;
+			source->slots[index].fbuf = NULL;
+			source->slots[index].state = SLOT_EMPTY;
+			source->empty[source->nempty++] = index;
+		} else {
+			fbuf = NULL;
+		}
+		spin_unlock_irq(&source->lock);
+		if (!fbuf)
+			return;
+		transfer_free_from_kernel(source->pool, &fbuf, 1);
+	}
+}
+
+static bool is_low(const struct fbufs_source *source)
+{
+	return READ_ONCE(source->nready) < DIV_ROUND_UP(source->count, 2);
+}
+
+/* May sleep. */
+static void source_pump(struct fbufs_source *source)
+{
+	mutex_lock(&source->mutex);
+	source_send(source);
+	/* Before the free list is looked at: what comes home later starts the pump. */
+	WRITE_ONCE(source->low, true);
+	if (READ_ONCE(source->pool->orphan)) {
+		WRITE_ONCE(source->orphan, true);
+		source_empty(source);
+	} else {
+		source_fill(source);
+	}
+	if (!is_low(source))
+		WRITE_ONCE(source->low, false);
+	mutex_unlock(&source->mutex);
+	wake_up_all(&source->wait);
+}
+
+static void source_work(struct work_struct *work)
+{
+	source_pump(container_of(work, struct fbufs_source, work));
+}
+
+/*
+ * Opening and closing
+ */
+
+static void source_release_slots(struct fbufs_source *source)
+{
+	kvfree(source->slots);
+	kvfree(source->ready);
+	kvfree(source->pending);
+	kvfree(source->empty);
+}
+
+static int source_make_slots(struct fbufs_source *source, u32 count)
+{
+	u32 ring = roundup_pow_of_two(count), i;
+
+	source->slots = kvcalloc(count, sizeof(*source->slots), GFP_KERNEL_ACCOUNT);
+	source->ready = kvcalloc(count, sizeof(u32), GFP_KERNEL_ACCOUNT);
+	source->pending = kvcalloc(ring, sizeof(u32), GFP_KERNEL_ACCOUNT);
+	source->empty = kvcalloc(count, sizeof(u32), GFP_KERNEL_ACCOUNT);
+	if (!source->slots || !source->ready || !source->pending || !source->empty)
+		return -ENOMEM;
+	source->count = count;
+	source->mask = ring - 1;
+	for (i = count; i--;)
+		source->empty[source->nempty++] = i;
+	return 0;
+}
+
+/* Find the caller's domain and its pool. */
+static int source_find_pool(struct fbufs_source *source, int fd)
+{
+	struct file *file = fget(fd);
+	struct fbufs_domain *user = file ? chrdev_domain(file) : NULL;
+	int err = user ? domain_check(user) : -EBADF;
+
+	if (!err && !READ_ONCE(user->pool))
+		err = -ENXIO;
+	if (!err) {
+		source->user = domain_get(user);
+		source->pool = pool_get(user->pool);
+	}
+	if (file)
+		fput(file);
+	return err;
+}
+
+static int source_find_end(struct fbufs_source *source, int fd)
+{
+	struct file *file = fget(fd);
+
+	source->end = file ? chrdev_end(file) : NULL;
+	if (!source->end || !source->end->sending) {
+		if (file)
+			fput(file);
+		return -EBADF;
+	}
+	source->file = file;
+	return 0;
+}
+
+static int source_attach(struct fbufs_source *source, u32 npages)
+{
+	struct fbufs_channel *channel = source->end->channel;
+	int err;
+
+	source->domain = domain_create_kernel();
+	if (!source->domain)
+		return -ENOMEM;
+	err = channel_attach_kernel(source->end, source->domain, source->pool);
+	if (err)
+		return err;
+	source->class = pool_class(source->pool, &channel->classes, channel, npages);
+	if (!source->class)
+		return -ENOMEM;
+	spin_lock(&source->pool->lock);
+	source->class->source = source;
+	source->class->on_home = source_on_home;
+	spin_unlock(&source->pool->lock);
+	return 0;
+}
+
+/* All fbufs at once: a driver in an interrupt can make none. */
+static int source_stock(struct fbufs_source *source)
+{
+	int err;
+
+	mutex_lock(&source->mutex);
+	err = source_fill(source);
+	if (!err && source->nempty)
+		err = -ENOBUFS;
+	mutex_unlock(&source->mutex);
+	return err;
+}
+
+/* Undo what was done of opening. */
+static void source_destroy(struct fbufs_source *source)
+{
+	if (source->class) {
+		source_empty(source);
+		spin_lock(&source->pool->lock);
+		source->class->on_home = NULL;
+		spin_unlock(&source->pool->lock);
+	}
+	if (source->domain) {
+		transfer_end_domain(source->domain);
+		domain_put(source->domain);
+	}
+	if (source->file)
+		fput(source->file);
+	if (source->user)
+		domain_put(source->user);
+	if (source->pool)
+		pool_put(source->pool);
+	source_release_slots(source);
+	module_put(source->owner);
+	kfree(source);
+	module_put(THIS_MODULE);
+}
+
+struct fbufs_source *__fbufs_source_open(const struct fbufs_source_config *config,
+					 struct module *owner)
+{
+	struct fbufs_source *source;
+	int err;
+
+	if (!config->bytes || config->bytes > FBUFS_MAX_BYTES || !config->count ||
+	    config->count > FBUFS_MAX_SOURCE)
+		return ERR_PTR(-EINVAL);
+	source = kzalloc(sizeof(*source), GFP_KERNEL_ACCOUNT);
+	if (!source)
+		return ERR_PTR(-ENOMEM);
+	/* The caller runs in both. */
+	__module_get(THIS_MODULE);
+	__module_get(owner);
+	source->owner = owner;
+	source->notice = config->notice;
+	source->data = config->data;
+	mutex_init(&source->mutex);
+	spin_lock_init(&source->lock);
+	init_waitqueue_head(&source->wait);
+	INIT_WORK(&source->work, source_work);
+	err = source_make_slots(source, config->count);
+	if (!err)
+		err = source_find_pool(source, config->domain);
+	if (!err)
+		err = source_find_end(source, config->sender);
+	if (!err)
+		err = source_attach(source, DIV_ROUND_UP_ULL(config->bytes, PAGE_SIZE));
+	if (!err)
+		err = source_stock(source);
+	if (err) {
+		source_destroy(source);
+		return ERR_PTR(err);
+	}
+	init_waitqueue_func_entry(&source->room, source_has_room);
+	init_waitqueue_func_entry(&source->ended, source_user_woken);
+	add_wait_queue(&source->end->wait, &source->room);
+	add_wait_queue(&source->user->wait, &source->ended);
+	/* Its domain may have ended before anybody listened. */
+	source_start_pump(source);
+	return source;
+}
+EXPORT_SYMBOL_NS_GPL(__fbufs_source_open, FBUFS_NAMESPACE);
+
+static bool source_is_given_back(struct fbufs_source *source)
+{
+	bool back;
+
+	spin_lock_irq(&source->lock);
+	back = !source->taken;
+	spin_unlock_irq(&source->lock);
+	return back;
+}
+
+/**
+ * fbufs_source_close - give the sending end of a channel back
+ * @source: the source
+ *
+ * What was delivered before is sent, as far as the channel's queue has room. The
+ * receivers see the end of the stream. Waits until the driver has delivered or freed
+ * every fbuf that it allocated: stop the device first. Nothing may use the source
+ * afterwards.
+ *
+ * Context: May sleep; not from @notice.
+ */
+void fbufs_source_close(struct fbufs_source *source)
+{
+	might_sleep();
+	spin_lock_irq(&source->lock);
+	source->closed = true;
+	spin_unlock_irq(&source->lock);
+	wake_up_all(&source->wait);
+	while (!wait_event_timeout(source->wait, source_is_given_back(source), 10 * HZ))
+		pr_warn("fbufs: %ps waits to close a source: fbufs are with the driver\n",
+			(void *)_RET_IP_);
+	remove_wait_queue(&source->end->wait, &source->room);
+	remove_wait_queue(&source->user->wait, &source->ended);
+	spin_lock(&source->pool->lock);
+	source->notice = NULL;
+	source->class->on_home = NULL;
+	spin_unlock(&source->pool->lock);
+	cancel_work_sync(&source->work);
+	source_send(source);
+	pending_done(source, source->tail - source->head, false);
+	source_destroy(source);
+}
+EXPORT_SYMBOL_NS_GPL(fbufs_source_close, FBUFS_NAMESPACE);
+
+/*
+ * What drivers do
+ */
+
+/* Context: under @lock. */
+static void slot_take(struct fbufs_source *source, struct fbufs_output *output)
+{
+	u32 index = source->ready[--source->nready];
+	struct source_slot *slot = &source->slots[index];
+
+	slot->state = SLOT_TAKEN;
+	source->taken++;
+	*output = (struct fbufs_output){
+		.data = slot->data,
+		.bytes = (size_t)source->class->npages << PAGE_SHIFT,
+		.fbuf = slot->fbuf->handle,
+		.ticket = (u64)slot->use << 32 | index,
+	};
+}
+
+/* The slot of a ticket that is the driver's, or NULL. Context: under @lock. */
+static struct source_slot *slot_find(struct fbufs_source *source, u64 ticket)
+{
+	struct source_slot *slot;
+	u32 index = ticket;
+
+	if (index >= source->count)
+		return NULL;
+	slot = &source->slots[index];
+	return slot->state == SLOT_TAKEN && slot->use == ticket >> 32 ? slot : NULL;
+}
+
+/* A slot is not the driver's any more. Context: under @lock. */
+static void slot_leave(struct fbufs_source *source, struct source_slot *slot,
+		       enum slot_state state)
+{
+	slot->state = state;
+	slot->use++;
+	source->taken--;
+}
+
+/**
+ * fbufs_source_alloc - allocate fbufs that are ready
+ * @source: the source
+ * @outputs: where to put them
+ * @n: how many
+ *
+ * They may hold what an earlier message of the same channel left in them, and only the
+ * kernel can write them: from here on until the last receiver releases them.
+ *
+ * Context: any, interrupts included.
+ * Return: how many, at least 1; or -EAGAIN: none is ready; -EPIPE: there is no
+ * receiver; -ENODEV: the domain has ended.
+ */
+int fbufs_source_alloc(struct fbufs_source *source, struct fbufs_output *outputs, u32 n)
+{
+	unsigned long flags;
+	u32 i = 0;
+	int err = -EAGAIN;
+	bool low;
+
+	if (!READ_ONCE(source->end->channel->present))
+		return -EPIPE;
+	spin_lock_irqsave(&source->lock, flags);
+	if (source->closed || source->orphan || READ_ONCE(source->pool->orphan))
+		err = -ENODEV;
+	else
+		for (; i < n && source->nready; i++)
+			slot_take(source, &outputs[i]);
+	low = is_low(source) && READ_ONCE(source->class->count);
+	spin_unlock_irqrestore(&source->lock, flags);
+	if (low)
+		source_start_pump(source);
+	return i ? i : err;
+}
+EXPORT_SYMBOL_NS_GPL(fbufs_source_alloc, FBUFS_NAMESPACE);
+
+static bool source_can_go_on(struct fbufs_source *source)
+{
+	bool can;
+
+	spin_lock_irq(&source->lock);
+	can = source->nready || source->closed || source->orphan;
+	spin_unlock_irq(&source->lock);
+	return can || !READ_ONCE(source->end->channel->present);
+}
+
+/**
+ * fbufs_source_alloc_wait - allocate fbufs, and wait until there is one
+ * @source: the source
+ * @outputs: where to put them
+ * @n: how many
+ *
+ * Context: May sleep.
+ * Return: as fbufs_source_alloc(), but never -EAGAIN; -ERESTARTSYS: a signal came.
+ */
+int fbufs_source_alloc_wait(struct fbufs_source *source, struct fbufs_output *outputs, u32 n)
+{
+	int done = fbufs_source_alloc(source, outputs, n);
+
+	if (!kapi_may_sleep(_RET_IP_))
+		return done;
+	while (done == -EAGAIN) {
+		source_pump(source);
+		if (wait_event_interruptible(source->wait, source_can_go_on(source)))
+			return -ERESTARTSYS;
+		done = fbufs_source_alloc(source, outputs, n);
+	}
+	return done;
+}
+EXPORT_SYMBOL_NS_GPL(fbufs_source_alloc_wait, FBUFS_NAMESPACE);
+
+/* Context: under @lock. */
+static int slot_deliver(struct fbufs_source *source, const struct fbufs_output *output)
+{
+	struct source_slot *slot = slot_find(source, output->ticket);
+
+	if (!slot)
+		return -ENOENT;
+	if (slot->mappings)
+		return -EBUSY;
+	if (!output->length || (u64)output->offset + output->length >
+			       (u64)source->class->npages << PAGE_SHIFT)
+		return -ERANGE;
+	slot->offset = output->offset;
+	slot->length = output->length;
+	slot->cookie = output->cookie;
+	source->pending[source->tail & source->mask] = slot - source->slots;
+	WRITE_ONCE(source->tail, source->tail + 1);
+	slot_leave(source, slot, SLOT_PENDING);
+	return 0;
+}
+
+static const char *why_refused(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "an fbuf is not the driver's, or no longer";
+	case -EBUSY:
+		return "a device still reaches an fbuf";
+	default:
+		return "a message does not lie in its fbuf";
+	}
+}
+
+/**
+ * fbufs_source_deliver - send each fbuf as a message
+ * @source: the source
+ * @outputs: fbufs with @offset, @length and @cookie set
+ * @n: how many
+ *
+ * They are not the driver's any more, and go to every receiver of the channel, in this
+ * order: soon, from a work item, or with the next fbufs_source_flush(). When the queue
+ * of a receiver is full they wait for room; without any receiver they are dropped.
+ *
+ * Context: any, interrupts included.
+ * Return: how many, or what is wrong with the first: -ENOENT: it is not the driver's;
+ * -EBUSY: it is mapped for a device; -ERANGE: @offset and @length.
+ */
+int fbufs_source_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n)
+{
+	unsigned long flags;
+	int err = 0;
+	bool last;
+	u32 i;
+
+	spin_lock_irqsave(&source->lock, flags);
+	for (i = 0; i < n && !err; i++)
+		err = slot_deliver(source, &outputs[i]);
+	i -= !!err;
+	last = source->closed && !source->taken;
+	spin_unlock_irqrestore(&source->lock, flags);
+	if (err)
+		kapi_misuse(_RET_IP_, err, why_refused(err));
+	if (last)
+		wake_up_all(&source->wait);
+	else if (i)
+		source_start_pump(source);
+	return i ? i : err;
+}
+EXPORT_SYMBOL_NS_GPL(fbufs_source_deliver, FBUFS_NAMESPACE);
+
+/* Context: under @lock. */
+static int slot_free(struct fbufs_source *source, const struct fbufs_output *output)
+{
+	struct source_slot *slot = slot_find(source, output->ticket);
+
+	if (!slot)
+		return -ENOENT;
+	if (slot->mappings)
+		return -EBUSY;
+	slot_leave(source, slot, SLOT_READY);
+	source->ready[source->nready++] = slot - source->slots;
+	return 0;
+}
+
+/**
+ * fbufs_source_free - give fbufs back that are not to be delivered
+ * @source: the source
+ * @outputs: the fbufs
+ * @n: how many
+ *
+ * Context: any, interrupts included.
+ * Return: how many, or what is wrong with the first: -ENOENT, -EBUSY, as
+ * fbufs_source_deliver().
+ */
+int fbufs_source_free(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n)
+{
+	unsigned long flags;
+	int err = 0;
+	u32 i;
+
+	spin_lock_irqsave(&source->lock, flags);
+	for (i = 0; i < n && !err; i++)
+		err = slot_free(source, &outputs[i]);
+	i -= !!err;
+	spin_unlock_irqrestore(&source->lock, flags);
+	if (err)
+		kapi_misuse(_RET_IP_, err, why_refused(err));
+	if (i && wq_has_sleeper(&source->wait))
+		wake_up_all(&source->wait);
+	/* When its process has gone, it is not to stay. */
+	if (i && READ_ONCE(source->pool->orphan))
+		source_start_pump(source);
+	return i ? i : err;
+}
+EXPORT_SYMBOL_NS_GPL(fbufs_source_free, FBUFS_NAMESPACE);
+
+/**
+ * fbufs_source_flush - send now what was delivered
+ * @source: the source
+ *
+ * Context: May sleep.
+ * Return: 0; or -EAGAIN: a receiver's queue is full, and the rest goes when there is
+ * room; -EDEADLK: called where it may not sleep.
+ */
+int fbufs_source_flush(struct fbufs_source *source)
+{
+	if (!kapi_may_sleep(_RET_IP_))
+		return -EDEADLK;
+	source_pump(source);
+	return READ_ONCE(source->head) == READ_ONCE(source->tail) ? 0 : -EAGAIN;
+}
+EXPORT_SYMBOL_NS_GPL(fbufs_source_flush, FBUFS_NAMESPACE);
+
+/* For a mapping: the fbuf of a ticket, which can neither be delivered nor freed; or NULL. */
+struct fbuf *source_hold(struct fbufs_source *source, u64 ticket)
+{
+	struct fbuf *fbuf = NULL;
+	struct source_slot *slot;
+	unsigned long flags;
+
+	spin_lock_irqsave(&source->lock, flags);
+	slot = slot_find(source, ticket);
+	if (slot && slot->mappings < U16_MAX) {
+		slot->mappings++;
+		fbuf = slot->fbuf;
+	}
+	spin_unlock_irqrestore(&source->lock, flags);
+	return fbuf;
+}
+
+void source_unhold(struct fbufs_source *source, u64 ticket)
+{
+	struct source_slot *slot;
+	unsigned long flags;
+
+	spin_lock_irqsave(&source->lock, flags);
+	slot = slot_find(source, ticket);
+	if (!WARN_ON_ONCE(!slot))
+		slot->mappings--;
+	spin_unlock_irqrestore(&source->lock, flags);
+}
+
+int kapi_init(void)
+{
+	pumps = alloc_workqueue("fbufs", WQ_HIGHPRI, 0);
+	return pumps ? 0 : -ENOMEM;
+}
+
+void kapi_exit(void)
+{
+	destroy_workqueue(pumps);
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// capture_frames [FRAMES [BYTES [HZ]]]: frames of the sample camera, checked where they lie.
+#include "driver.hpp"
+
+namespace {
+
+bool is_whole(const fbuf::message& message)
+{
+	const auto* words = reinterpret_cast<const std::uint64_t*>(message.data().data());
+	const auto* frame = reinterpret_cast<const fbufs_frame*>(words);
+	if (frame->sequence != message.cookie() || frame->bytes != message.length() || !message.locked())
+		return false;
+	for (std::size_t i = sizeof(*frame) / 8; i < frame->bytes / 8; i++)
+		if (words[i] != fbufs_frame_word(frame->sequence, i))
+			return false;
+	return true;
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+	const unsigned long frames = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 100;
+	const auto bytes = static_cast<std::uint32_t>(argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 16384);
+	const unsigned long rate = argc > 3 ? std::strtoul(argv[3], nullptr, 10) : 100;
+
+	examples::program me(64 << 20);
+	examples::driver camera("camera");
+	fbufs_sample_start args = me.wanted(bytes, 8);
+	args.period = 1'000'000'000 / rate;
+	camera.start(args);
+	unsigned long broken = 0;
+	for (unsigned long i = 0; i < frames; i++) {
+		const fbuf::message message = examples::checked(me.receiver.receive(), "receive");
+		broken += !is_whole(message);
+	}
+	camera.stop();
+	const fbufs_sample_status status = camera.status();
+	std::printf("%lu frames of %u bytes, %lu broken; the camera made %llu and dropped %llu\n", frames, bytes, broken,
+		    status.done, status.dropped);
+	return broken ? 1 : 0;
+}

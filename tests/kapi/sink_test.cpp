@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// The kernel as receiver, and what it does with drivers that misuse it.
+#include "driver.hpp"
+
+#include <fstream>
+
+using namespace kapi;
+
+namespace {
+
+struct Sink : testing::Test {
+	Originator me;
+	ToDriver questions;
+	FromDriver answers{me.domain};
+	Fd driver = open_driver("sink");
+
+	explicit Sink(std::uint32_t flags = 0) : questions(me.domain, flags) {}
+	long begin() { return start(driver, wanted(me.domain, answers.sender, questions.receiver)); }
+
+	// The answer to the message with this cookie.
+	fbufs_answer answer(std::uint64_t cookie)
+	{
+		const Received got(answers.receiver, 0);
+		EXPECT_EQ(got.result, 1);
+		EXPECT_EQ(got.message.cookie, cookie);
+		if (got.result != 1)
+			return {};
+		fbufs_answer copy;
+		std::memcpy(&copy, me.window.at(got.slices[0].position), sizeof(copy));
+		EXPECT_EQ(handles(me.domain, FBUFS_RELEASE, {got.handle()}), 1);
+		return copy;
+	}
+
+	// Fill an fbuf for the sink with something.
+	fbufs_buffer fill(std::uint64_t bytes, unsigned seed)
+	{
+		const fbufs_buffer buffer = alloc_one(questions.sender, bytes);
+		for (std::uint64_t i = 0; i < bytes; i++)
+			me.at(buffer)[i] = static_cast<std::uint8_t>(i * 31 + i / 256 + seed);
+		return buffer;
+	}
+};
+
+struct VolatileSink : Sink {
+	VolatileSink() : Sink(FBUFS_CHANNEL_VOLATILE) {}
+};
+
+} // namespace
+
+TEST_F(Sink, AnswersWithWhatItRead)
+{
+	ASSERT_EQ(begin(), 0);
+	std::uint64_t cookie = 1;
+	for (const std::uint32_t bytes : {1u, 100u, 4096u, 12288u, 100000u}) {
+		const fbufs_buffer buffer = fill(bytes, static_cast<unsigned>(cookie));
+		const std::uint64_t expected = hash(me.at(buffer), bytes);
+		ASSERT_EQ(send_one(questions.sender, buffer.fbuf, 0, bytes, cookie), 1);
+		const fbufs_answer said = answer(cookie);
+		EXPECT_EQ(said.length, bytes);
+		EXPECT_EQ(said.hash, expected);
+		EXPECT_EQ(said.slices, 1u);
+		EXPECT_EQ(said.locked, 1u);
+		cookie++;
+	}
+	EXPECT_EQ(status(driver).messages, cookie - 1);
+}
+
+TEST_F(Sink, ReadsSlicesInOrder)
+{
+	ASSERT_EQ(begin(), 0);
+	const fbufs_buffer one = fill(12288, 1), two = fill(8192, 2);
+	std::vector<std::uint8_t> whole;
+	std::vector<fbufs_slice> slices(3);
+	slices[0] = {one.fbuf, 0, 0, 4000, 5000};
+	slices[1] = {two.fbuf, 0, 0, 1, 8191};
+	slices[2] = {one.fbuf, 0, 0, 0, 10};
+	for (const fbufs_slice& each : slices) {
+		const std::uint8_t* from = me.at(each.fbuf == one.fbuf ? one : two) + each.offset;
+		whole.insert(whole.end(), from, from + each.length);
+	}
+	fbufs_message message = {};
+	message.cookie = 7;
+	message.slices = 3;
+	ASSERT_EQ(send(questions.sender, {message}, slices), 1);
+	const fbufs_answer said = answer(7);
+	EXPECT_EQ(said.length, whole.size());
+	EXPECT_EQ(said.hash, hash(whole.data(), whole.size()));
+	EXPECT_EQ(said.slices, 3u);
+}
+
+TEST_F(Sink, FbufsComeHomeFromTheKernel)
+{
+	ASSERT_EQ(begin(), 0);
+	const fbufs_buffer buffer = fill(4096, 0);
+	ASSERT_EQ(send_one(questions.sender, buffer.fbuf, 0, 4096, 1), 1);
+	answer(1);
+	EXPECT_TRUE(eventually([&] {
+		return locate(me.domain, buffer.position).out_state == FBUFS_STATE_FREE;
+	}));
+	EXPECT_EQ(alloc_one(questions.sender).position, buffer.position);
+}
+
+// Rule 11: a volatile message is stable once the kernel secured it.
+TEST_F(VolatileSink, IsSecuredBeforeItIsRead)
+{
+	ASSERT_EQ(begin(), 0);
+	for (std::uint64_t i = 0; i < 20; i++) {
+		const fbufs_buffer buffer = fill(4096, static_cast<unsigned>(i));
+		const std::uint64_t expected = hash(me.at(buffer), 4096);
+		ASSERT_EQ(send_one(questions.sender, buffer.fbuf, 0, 4096, i), 1);
+		const fbufs_answer said = answer(i);
+		EXPECT_EQ(said.hash, expected);
+		EXPECT_EQ(said.locked, 1u);
+	}
+}
+
+TEST_F(Sink, ManyMessages)
+{
+	ASSERT_EQ(begin(), 0);
+	for (std::uint64_t i = 0; i < 500; i++) {
+		const fbufs_buffer buffer = alloc_one(questions.sender);
+		me.at(buffer)[0] = static_cast<std::uint8_t>(i);
+		const std::uint64_t expected = hash(me.at(buffer), 64);
+		ASSERT_EQ(send_one(questions.sender, buffer.fbuf, 0, 64, i), 1);
+		ASSERT_EQ(answer(i).hash, expected);
+	}
+	EXPECT_EQ(status(driver).dropped, 0u);
+}
+
+TEST_F(Sink, HangUpWhenItStops)
+{
+	ASSERT_EQ(begin(), 0);
+	const fbufs_buffer buffer = fill(4096, 0);
+	driver.reset();
+	questions.receiver.reset();
+	answers.sender.reset();
+	EXPECT_TRUE(eventually([&] { return poll_events(questions.sender) & POLLHUP; }));
+	EXPECT_EQ(send_one(questions.sender, buffer.fbuf, 0, 1), -EPIPE);
+}
+
+TEST_F(Sink, BadArguments)
+{
+	fbufs_sample_start args = wanted(me.domain, answers.sender, questions.sender);
+	EXPECT_EQ(start(driver, args), -EBADF);
+	FromDriver more(me.domain);
+	args = wanted(me.domain, more.sender, -1);
+	EXPECT_EQ(start(driver, args), -EBADF);
+}
+
+// Double releases, deliveries after it and sleeping where one may not: refused, and nothing breaks.
+TEST_F(VolatileSink, RefusesADriverThatMisusesIt)
+{
+	const char* parameter = "/sys/module/fbufs/parameters/strict";
+	std::string strict;
+	std::ifstream(parameter) >> strict;
+	ASSERT_FALSE(strict.empty());
+	std::ofstream(parameter) << "N";
+	ASSERT_EQ(begin(), 0);
+	// The sink's own work and the misuse are after the same message: until the misuse had one.
+	fbufs_misuse said = {};
+	for (int i = 0; i < 100 && !said.result[FBUFS_MISUSE_RELEASE_TWICE]; i++) {
+		std::vector<fbufs_buffer> buffers(32);
+		ASSERT_EQ(alloc(questions.sender, page, buffers), 32);
+		std::vector<fbufs_message> messages(32);
+		std::vector<fbufs_slice> slices(32);
+		for (std::size_t j = 0; j < 32; j++) {
+			messages[j].slices = 1;
+			slices[j] = {buffers[j].fbuf, 0, 0, 0, 4096};
+		}
+		ASSERT_EQ(send(questions.sender, messages, slices), 32);
+		ASSERT_EQ(call(driver, FBUFS_SINK_MISUSE, said), 0);
+		for (Received got(answers.receiver); got.result == 1; got = Received(answers.receiver))
+			handles(me.domain, FBUFS_RELEASE, {got.handle()});
+	}
+	std::ofstream(parameter) << strict;
+	const int expected[FBUFS_MISUSES] = {
+		-ENOENT, -ENOENT, -ENOENT, -ENOENT, -ERANGE, -ERANGE,
+		-ENOENT, -ENOENT, -ENOENT, -ENOENT, -EDEADLK, -EDEADLK,
+	};
+	for (int i = 0; i < FBUFS_MISUSES; i++)
+		EXPECT_EQ(said.result[i], expected[i]) << i;
+}
