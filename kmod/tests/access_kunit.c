@@ -77,7 +77,7 @@ static int do_want_notice(struct fbufs_access *access)
 
 static int do_home(struct fbufs_access *access)
 {
-	return access_home(access);
+	return !!access_home(access);
 }
 
 static int do_leave(struct fbufs_access *access)

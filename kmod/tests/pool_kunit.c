@@ -306,7 +306,7 @@ static void notice_post(struct kunit *test, struct fbuf *fbuf, u64 number)
 
 	spin_lock(&pool->lock);
 	fbuf->handle = number;
-	pool_notice(pool, fbuf);
+	pool_notice(pool, fbuf, ACCESS_NOTICE);
 	spin_unlock(&pool->lock);
 }
 
