@@ -53,8 +53,8 @@ static void frame_fill(struct camera *camera, struct fbufs_output *output)
 	camera->status.done++;
 }
 
-/* Frames, at most BURST at once. Context: any, under the camera's lock. */
-static void camera_shoot(struct camera *camera, u32 n)
+/* Up to BURST frames. Returns how many had an fbuf. Context: any, under the camera's lock. */
+static u32 camera_shoot(struct camera *camera, u32 n)
 {
 	struct fbufs_output outputs[BURST];
 	int got = fbufs_source_alloc(camera->source, outputs, n), i;
@@ -67,6 +67,7 @@ static void camera_shoot(struct camera *camera, u32 n)
 		camera->status.messages += fbufs_source_deliver(camera->source, outputs, got);
 	camera->status.done += n - got;
 	camera->status.dropped += n - got;
+	return got;
 }
 
 static enum hrtimer_restart camera_tick(struct hrtimer *timer)
@@ -112,20 +113,21 @@ static void camera_stop(struct camera *camera)
 	camera->source = NULL;
 }
 
-/* As often as with an interrupt for each burst. */
-static int camera_trigger(struct camera *camera, unsigned long n)
+/* As often as with an interrupt for each burst. Returns how many frames were delivered. */
+static long camera_trigger(struct camera *camera, unsigned long n)
 {
 	unsigned long flags, burst;
+	u32 got = 0;
 
 	if (!camera->source)
 		return -ENXIO;
 	for (; n; n -= burst) {
 		burst = min_t(unsigned long, n, BURST);
 		spin_lock_irqsave(&camera->lock, flags);
-		camera_shoot(camera, burst);
+		got += camera_shoot(camera, burst);
 		spin_unlock_irqrestore(&camera->lock, flags);
 	}
-	return 0;
+	return got;
 }
 
 static int camera_status(struct camera *camera, void __user *to)

@@ -58,7 +58,7 @@ struct fbufs_sample_status {
 #define FBUFS_SAMPLE_START _IOW(0xFC, 0x00, struct fbufs_sample_start)
 #define FBUFS_SAMPLE_STOP _IO(0xFC, 0x01)
 #define FBUFS_SAMPLE_STATUS _IOR(0xFC, 0x02, struct fbufs_sample_status)
-/* Camera: the argument says how many frames to make at once. */
+/* Camera: the argument says how many frames to make at once. Returns how many were delivered. */
 #define FBUFS_CAMERA_TRIGGER _IO(0xFC, 0x03)
 
 /**

@@ -50,10 +50,13 @@ public:
 
 	void start(const fbufs_sample_start& args) { call(FBUFS_SAMPLE_START, &args, "start"); }
 	void stop() { call(FBUFS_SAMPLE_STOP, nullptr, "stop"); }
-	void trigger(unsigned long frames)
+	// How many frames were delivered.
+	std::size_t trigger(unsigned long frames)
 	{
-		if (::ioctl(fd_, FBUFS_CAMERA_TRIGGER, frames) < 0)
+		const int done = ::ioctl(fd_, FBUFS_CAMERA_TRIGGER, frames);
+		if (done < 0)
 			fail("trigger");
+		return static_cast<std::size_t>(done);
 	}
 	[[nodiscard]] fbufs_sample_status status()
 	{
