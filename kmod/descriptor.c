@@ -4,10 +4,10 @@
  * UNIX stream sockets get packets of our own (unix_stream.c). Other sockets get
  * references to pages by MSG_SPLICE_PAGES, which, unlike MSG_ZEROCOPY, does not
  * copy on the way to a receiver on the same machine. It marks the packets
- * SKBFL_SHARED_FRAG, so that nobody changes the pages in place. Pipes get buffers of our own, as long as the blocks of pages are. What
- * our own buffers, or such packets of a UNIX stream socket, bring to a reader is
- * taken as it is, if it is whole pages: a reader shall not see more of a page
- * than was sent.
+ * SKBFL_SHARED_FRAG, so that nobody changes the pages in place. Pipes get buffers
+ * of our own, as long as the blocks of pages are. What our own buffers, or such
+ * packets of a UNIX stream socket, bring to a reader is taken as it is, if it is
+ * whole pages: a reader shall not see more of a page than was sent.
  *
  * Pages of fbufs are told from others by their mapping (fbuf_of_folio()), which
  * is reliable while somebody has a reference to the page, because an fbuf keeps

@@ -76,7 +76,7 @@ static int packet_queue(const struct socket *sock, struct sock *other, struct sk
 	if (err)
 		kfree_skb(skb);
 	else
-		READ_ONCE(other->sk_data_ready)(other);
+		other->sk_data_ready(other);
 	return err;
 }
 
@@ -97,7 +97,7 @@ int unix_stream_put(struct socket *sock, const struct bio_vec *blocks, u32 n)
 	struct sock *other;
 	int err, bytes;
 
-	/* Without a byte it still says whether the caller may send here, and whether anybody can. */
+	/* Without a byte it still says whether the caller may send here, and can. */
 	err = sock_sendmsg(sock, &nothing);
 	if (err)
 		return err;
