@@ -140,12 +140,14 @@ static void sink_stop(struct sink *sink)
  * What a bad driver does
  */
 
-static void misuse_source(struct sink *sink, s32 *result)
+static int misuse_source(struct sink *sink, s32 *result)
 {
 	struct fbufs_output output, other;
 	unsigned long flags;
 
-	fbufs_source_alloc_wait(sink->out, &output, 1);
+	/* All may be with whoever asks, who would wait for himself. */
+	if (fbufs_source_alloc(sink->out, &output, 1) != 1)
+		return -EAGAIN;
 	result[FBUFS_MISUSE_EMPTY] = fbufs_source_deliver(sink->out, &output, 1);
 	output.offset = 1;
 	output.length = output.bytes;
@@ -158,7 +160,8 @@ static void misuse_source(struct sink *sink, s32 *result)
 	result[FBUFS_MISUSE_DELIVER_TWICE] = fbufs_source_deliver(sink->out, &output, 1);
 	result[FBUFS_MISUSE_FREE_DELIVERED] = fbufs_source_free(sink->out, &output, 1);
 
-	fbufs_source_alloc_wait(sink->out, &output, 1);
+	if (fbufs_source_alloc(sink->out, &output, 1) != 1)
+		return -EAGAIN;
 	output.length = 1;
 	fbufs_source_free(sink->out, &output, 1);
 	result[FBUFS_MISUSE_FREE_TWICE] = fbufs_source_free(sink->out, &output, 1);
@@ -171,6 +174,7 @@ static void misuse_source(struct sink *sink, s32 *result)
 	result[FBUFS_MISUSE_SLEEP_SOURCE] = fbufs_source_flush(sink->out);
 	local_irq_restore(flags);
 	fbufs_source_flush(sink->out);
+	return 0;
 }
 
 static void misuse_sink(struct sink *sink, s32 *result)
@@ -192,10 +196,13 @@ static void misuse_sink(struct sink *sink, s32 *result)
 static int sink_misuse(struct sink *sink, void __user *to)
 {
 	struct fbufs_misuse misuse = { };
+	int err;
 
 	if (!sink->in)
 		return -ENXIO;
-	misuse_source(sink, misuse.result);
+	err = misuse_source(sink, misuse.result);
+	if (err)
+		return err;
 	misuse_sink(sink, misuse.result);
 	return copy_to_user(to, &misuse, sizeof(misuse)) ? -EFAULT : 0;
 }
