@@ -40,10 +40,12 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 		return whole(want.messages);
 	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how <= bench::touch::header;
 	const std::uint64_t budget = free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
-	const std::uint64_t fits = std::min<std::uint64_t>(budget / of.bytes, free_of_size ? 8192 : 1024);
+	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in them.
+	const std::uint64_t most = free_of_size ? 8192 : mechanism.starts_with("fbufs") ? 4096 : 1024;
+	const std::uint64_t fits = std::min(budget / of.bytes, most);
 	// Each is one after the other there, and as long as two; or goes to several processes.
 	if (pattern == "pingpong")
-		return std::clamp<std::uint64_t>(fits, 4, want.explain ? 1024 : 256);
+		return std::clamp<std::uint64_t>(fits, 4, 1024);
 	const std::uint64_t least = several_fillings(mechanism, of);
 	return whole(std::max(pattern == "stream" ? fits : fits / 4, least) + (fits > of.batch ? of.batch : 0));
 }
