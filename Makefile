@@ -150,7 +150,7 @@ check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools examples ## all tests, in the VM
 check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools examples ## the same under KASAN, lockdep and the other checkers
 	@tests/check debug
 
-check-long: $(B)/kmod-debug/fbufs.ko $(B)/kmod-kcsan/fbufs.ko $(TESTS) $(B)/tests/fuzz ## races, deaths and fuzzing at length
+check-long: $(B)/kmod-stock/fbufs.ko $(B)/kmod-debug/fbufs.ko $(B)/kmod-kcsan/fbufs.ko $(TESTS) tools $(B)/tests/fuzz ## lossy links, races, deaths and fuzzing at length
 	@tests/check-long
 
 # libFuzzer is clang's.
