@@ -140,14 +140,14 @@ static void sink_stop(struct sink *sink)
  * What a bad driver does
  */
 
-static int misuse_source(struct sink *sink, s32 *result)
+static void misuse_source(struct sink *sink, s32 *result)
 {
 	struct fbufs_output output, other;
 	unsigned long flags;
 
 	/* All may be with whoever asks, who would wait for himself. */
 	if (fbufs_source_alloc(sink->out, &output, 1) != 1)
-		return -EAGAIN;
+		return;
 	result[FBUFS_MISUSE_EMPTY] = fbufs_source_deliver(sink->out, &output, 1);
 	output.offset = 1;
 	output.length = output.bytes;
@@ -161,7 +161,7 @@ static int misuse_source(struct sink *sink, s32 *result)
 	result[FBUFS_MISUSE_FREE_DELIVERED] = fbufs_source_free(sink->out, &output, 1);
 
 	if (fbufs_source_alloc(sink->out, &output, 1) != 1)
-		return -EAGAIN;
+		return;
 	output.length = 1;
 	fbufs_source_free(sink->out, &output, 1);
 	result[FBUFS_MISUSE_FREE_TWICE] = fbufs_source_free(sink->out, &output, 1);
@@ -174,7 +174,6 @@ static int misuse_source(struct sink *sink, s32 *result)
 	result[FBUFS_MISUSE_SLEEP_SOURCE] = fbufs_source_flush(sink->out);
 	local_irq_restore(flags);
 	fbufs_source_flush(sink->out);
-	return 0;
 }
 
 static void misuse_sink(struct sink *sink, s32 *result)
@@ -196,13 +195,10 @@ static void misuse_sink(struct sink *sink, s32 *result)
 static int sink_misuse(struct sink *sink, void __user *to)
 {
 	struct fbufs_misuse misuse = { };
-	int err;
 
 	if (!sink->in)
 		return -ENXIO;
-	err = misuse_source(sink, misuse.result);
-	if (err)
-		return err;
+	misuse_source(sink, misuse.result);
 	misuse_sink(sink, misuse.result);
 	return copy_to_user(to, &misuse, sizeof(misuse)) ? -EFAULT : 0;
 }
