@@ -15,7 +15,11 @@
  * in SENDING or SENT and cleared at home, or, with RETURN, when SENT turns OWNED
  * again. What the kernel originates from a pool (ACCESS_KERNEL) goes from EMPTY or
  * FREE to SENDING, locked, before its process can have it: that is how the kernel
- * owns an fbuf; and from there back to FREE when it is given up. RW says that
+ * owns an fbuf; and from there back to FREE when it is given up. LENT is set with
+ * SENDING and makes SENT turn OWNED again, too; until then the pool may say that a
+ * store to a locked one waits, or goes to a private copy of the page (shadow.h): SHADOW
+ * says that there may be such copies. They become the fbuf's bytes before it is sent
+ * again; an fbuf that goes to FREE with some leaves instead. RW says that
  * page-table entries with write access may exist in the originator's window: whoever
  * locks and finds RW has to take them away before a receiver sees the fbuf (map.c).
  */
@@ -34,6 +38,8 @@
 #define ACCESS_REVOKE 0x08	/* locked; its writable mappings are still to go */
 #define ACCESS_RETURN 0x10	/* the originator's again, not free, when it comes home */
 #define ACCESS_KERNEL 0x20	/* the kernel originated it, and is told when it comes home */
+#define ACCESS_LENT 0x40	/* as RETURN; and stores meanwhile are as its pool says */
+#define ACCESS_SHADOW 0x80	/* the originator may have private copies of some pages */
 
 struct fbufs_access {
 	u8 state;		/* enum fbufs_state */
@@ -89,7 +95,33 @@ static inline bool access_is_locked(const struct fbufs_access *access)
 /* Unlocked. A revocation that did not come to pass leaves writable mappings. */
 static inline void access_unlock(struct fbufs_access *access)
 {
-	access->flags = access->flags & (ACCESS_RW | ACCESS_REVOKE) ? ACCESS_RW : 0;
+	access->flags = (access->flags & ACCESS_SHADOW) |
+			(access->flags & (ACCESS_RW | ACCESS_REVOKE) ? ACCESS_RW : 0);
+}
+
+/* SENDING: the originator gets it back when it comes home. */
+static inline void access_lend(struct fbufs_access *access)
+{
+	access->flags |= ACCESS_LENT;
+}
+
+/* Whether a store to it, which is refused now, may wait or go to a private copy. */
+static inline bool access_is_lent(const struct fbufs_access *access)
+{
+	return (access->state == FBUFS_STATE_SENDING || access->state == FBUFS_STATE_SENT) &&
+	       (access->flags & (ACCESS_LOCKED | ACCESS_LENT)) == (ACCESS_LOCKED | ACCESS_LENT);
+}
+
+/* Whether private copies are to become its bytes before it is sent again. */
+static inline bool access_is_stale(const struct fbufs_access *access)
+{
+	return access->state == FBUFS_STATE_OWNED && access->flags & ACCESS_SHADOW;
+}
+
+/* Its private copies have become its bytes, and all mappings are gone. */
+static inline void access_merged(struct fbufs_access *access)
+{
+	access->flags &= ~(ACCESS_SHADOW | ACCESS_RW);
 }
 
 /* The originator wants a notice. True when that is new. */
@@ -121,9 +153,10 @@ static inline void access_free_from_kernel(struct fbufs_access *access)
 static inline u8 access_home(struct fbufs_access *access)
 {
 	u8 notice = access->flags & (ACCESS_NOTICE | ACCESS_KERNEL);
+	bool back = access->flags & (ACCESS_RETURN | ACCESS_LENT);
 
 	WARN_ON_ONCE(access->state != FBUFS_STATE_SENT);
-	access->state = access->flags & ACCESS_RETURN ? FBUFS_STATE_OWNED : FBUFS_STATE_FREE;
+	access->state = back ? FBUFS_STATE_OWNED : FBUFS_STATE_FREE;
 	access_unlock(access);
 	return notice;
 }

@@ -29,6 +29,7 @@ struct fbufs_segment {
 
 #define MESSAGE_NOTICE 0x01	/* its fbufs want a notice */
 #define MESSAGE_UNMAP 0x02	/* some of its pages must be unmapped at release */
+#define MESSAGE_LENT 0x04	/* its own fbufs are to be the sender's again */
 
 /**
  * struct fbufs_aggregate - a message

@@ -595,9 +595,11 @@ static const struct fbufs_slice *send_slice(struct send_cursor *cursor, u32 slic
 	return &cursor->slice_ahead[slice - cursor->slice_from];
 }
 
+#define SEND_FLAGS (FBUFS_MESSAGE_NOTICE | FBUFS_MESSAGE_LEND)
+
 static int message_check(const struct fbufs_message *message, const struct send_cursor *cursor)
 {
-	if (message->message || message->length || message->flags & ~FBUFS_MESSAGE_NOTICE ||
+	if (message->message || message->length || message->flags & ~SEND_FLAGS ||
 	    !message->slices)
 		return -EINVAL;
 	if (message->slices > FBUFS_MAX_SLICES ||
@@ -627,7 +629,8 @@ static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggrega
 	u32 i;
 
 	aggregate->nsegments = 0;
-	aggregate->flags = message->flags & FBUFS_MESSAGE_NOTICE ? MESSAGE_NOTICE : 0;
+	aggregate->flags = (message->flags & FBUFS_MESSAGE_NOTICE ? MESSAGE_NOTICE : 0) |
+			   (message->flags & FBUFS_MESSAGE_LEND ? MESSAGE_LENT : 0);
 	if (end->channel->flags & FBUFS_CHANNEL_UNCACHED)
 		aggregate->flags |= MESSAGE_UNMAP;
 	aggregate->channel = end->channel;

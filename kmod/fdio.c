@@ -658,7 +658,7 @@ static int op_prepare_write(struct fdio_op *op, struct submit_cursor *cursor)
 	if (!op->aggregate)
 		return -ENOMEM;
 	op->aggregate->nsegments = 0;
-	op->aggregate->flags = 0;
+	op->aggregate->flags = op->args.flags & FBUFS_IO_GIVE ? 0 : MESSAGE_LENT;
 	op->aggregate->length = 0;
 	op->aggregate->channel = NULL;
 	err = op_add_slices(op, cursor);

@@ -102,9 +102,10 @@ static long do_pool_create(struct file *file, struct fbufs_domain *domain,
 	struct fbufs_pool *pool;
 	long err = 0;
 
-	if (create->__reserved)
+	if (create->__reserved ||
+	    create->flags == (FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY))
 		return -EINVAL;
-	pool = pool_create(domain, create->bytes);
+	pool = pool_create(domain, create->bytes, create->flags);
 	if (IS_ERR(pool))
 		return PTR_ERR(pool);
 	/* With the mutex, the end of the domain sees the pool, or we see the end. */
@@ -446,8 +447,9 @@ static const struct ioctl_call domain_calls[] = {
 	{ .cmd = FBUFS_QUERY, .size = sizeof(struct fbufs_query),
 	  .out = OUT(fbufs_query, out_version),
 	  .anybody = true, .domain = do_query },
-	DOMAIN_CALL(FBUFS_POOL_CREATE, pool_create, 0, OUT(fbufs_pool_create, out_pool),
-		    do_pool_create),
+	DOMAIN_CALL(FBUFS_POOL_CREATE, pool_create,
+		    FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY,
+		    OUT(fbufs_pool_create, out_pool), do_pool_create),
 	DOMAIN_CALL(FBUFS_POOL_INFO, pool_info, 0, OUT(fbufs_pool_info, out_span), do_pool_info),
 	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc),
 	DOMAIN_CALL(FBUFS_FREE, handles, 0, 0, do_free),

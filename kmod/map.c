@@ -34,6 +34,11 @@
  *     there; window_lock() waits for that to end. A window does not split, move
  *     or merge (may_split, mremap, VM_PFNMAP).
  *
+ *  6. A private copy of a page (shadow.h) is inserted like the page, in the originator's
+ *     window only, and instead of it, for as long as there is one. It is writable
+ *     whether the fbuf is locked or not: nobody else can see it. It comes and goes
+ *     after the page's, or its own, entry was taken away.
+ *
  * Order: revoke_mutex, mmap_lock, map_sem, then one of the leaves pool->lock, domain->lock,
  * channel->lock at a time.
  */
@@ -51,6 +56,7 @@
 #include "domain.h"
 #include "map.h"
 #include "pool.h"
+#include "shadow.h"
 
 /**
  * struct fbufs_window - a pool in the address space of a domain
@@ -66,12 +72,13 @@ struct fbufs_window {
 	bool own;
 };
 
-/* A run of pages of an fbuf, and how a domain may see them. */
+/* A run of pages of an fbuf, or a private copy of one, and how a domain may see them. */
 struct map_right {
 	struct fbuf *fbuf;
 	u32 page;		/* counted from the fbuf's first */
 	u32 npages;
 	bool write;
+	struct page *shadow;
 };
 
 static void map_barrier(struct fbufs_pool *pool)
@@ -227,13 +234,20 @@ struct map_insertion {
 	u32 set;
 };
 
-static void insertion_next_block(struct map_insertion *insertion)
+static void insertion_begin_block(struct map_insertion *insertion, unsigned long pfn,
+				  unsigned long n)
 {
-	unsigned long pfn = fbuf_cursor_block(&insertion->cursor, &insertion->left);
-
+	insertion->left = n;
 	insertion->next = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
 	if (insertion->write)
 		insertion->next = pte_mkdirty(pte_mkwrite_novma(insertion->next));
+}
+
+static void insertion_next_block(struct map_insertion *insertion)
+{
+	unsigned long n, pfn = fbuf_cursor_block(&insertion->cursor, &n);
+
+	insertion_begin_block(insertion, pfn, n);
 }
 
 /*
@@ -292,7 +306,12 @@ static int window_insert(struct fbufs_window *window, const struct map_right *ri
 	int err;
 
 	lockdep_assert_held(&window->pool->map_sem);
-	fbuf_cursor_init(&insertion.cursor, right->fbuf, right->page);
+	if (right->shadow) {
+		insertion.cursor.next = NULL;
+		insertion_begin_block(&insertion, page_to_pfn(right->shadow), 1);
+	} else {
+		fbuf_cursor_init(&insertion.cursor, right->fbuf, right->page);
+	}
 	err = run_apply(insertion.mm, window_address(window, first),
 			window_address(window, first + right->npages), &insertion.run, true);
 	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_SET, insertion.set);
@@ -474,6 +493,29 @@ static bool own_right(struct fbuf *fbuf, bool write, u32 npages)
 }
 
 /*
+ * The same for the originator's window. Beside private copies, entries are inserted
+ * page by page: a run of them would show the page where there is a copy.
+ */
+static bool window_own_right(struct fbufs_window *window, u32 page, struct map_right *right)
+{
+	struct fbufs_pool *pool = window->pool;
+	struct fbuf *fbuf = right->fbuf;
+
+	if (fbuf->access.flags & ACCESS_SHADOW && access_originator_may_read(&fbuf->access))
+		right->shadow = shadow_of(pool, page);
+	if (!right->shadow && !own_right(fbuf, right->write, right->npages))
+		return false;
+	/* Like the pages of a window that is not mapped for writing, for a debugger. */
+	if (right->shadow)
+		right->write = window->vma->vm_flags & VM_WRITE;
+	if (fbuf->access.flags & ACCESS_SHADOW) {
+		right->page = page - fbuf_first(fbuf);
+		right->npages = 1;
+	}
+	return true;
+}
+
+/*
  * What the window's domain may see of the fbuf around a page, now. Only @write is
  * set before. Context: map_sem for reading.
  */
@@ -495,7 +537,7 @@ static bool window_right(struct fbufs_window *window, u32 page, struct map_right
 		if (page - fbuf_first(fbuf) < FIRST_TOUCH)
 			right->npages = first_run(right->npages);
 		if (window->own)
-			may = own_right(fbuf, right->write, right->npages);
+			may = window_own_right(window, page, right);
 		else
 			look = !right->write && access_receiver_may_read(&fbuf->access);
 		if (look && is_cached(fbuf->home->channel))
@@ -524,26 +566,134 @@ static void right_trim(struct map_right *right, u32 page)
  * Operations on windows
  */
 
+/* Whether a store to the page is one to a lent fbuf that is locked. */
+static struct fbuf *lent_at(struct fbufs_pool *pool, u32 page)
+{
+	struct fbuf *fbuf = pool->orphan ? NULL : pool_find(pool, page);
+
+	return fbuf && access_is_lent(&fbuf->access) ? fbuf : NULL;
+}
+
+static bool is_lent_at(struct fbufs_pool *pool, u32 page)
+{
+	bool lent;
+
+	spin_lock(&pool->lock);
+	lent = lent_at(pool, page);
+	spin_unlock(&pool->lock);
+	return lent;
+}
+
+/*
+ * FBUFS_POOL_STORE_WAIT: the store is done again when the fbuf is no longer locked.
+ * Not for system calls: they would keep locks of others meanwhile, for as long as
+ * a receiver likes. What cannot be waited for is denied. May give up the mmap lock.
+ */
+static vm_fault_t window_wait(struct vm_fault *vmf, struct fbufs_pool *pool, u32 page)
+{
+	if (!(vmf->flags & FAULT_FLAG_USER) || !(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
+		return VM_FAULT_SIGBUS;
+	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
+		return VM_FAULT_RETRY;
+	pool_get(pool);
+	/* The window may go from here on. */
+	release_fault_lock(vmf);
+	/* A signal is delivered before the store is tried again. */
+	wait_event_interruptible(pool->unlocked, !is_lent_at(pool, page));
+	pool_put(pool);
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * FBUFS_POOL_STORE_COPY: the originator gets a copy of its own of a page, and stores
+ * there, when the fault comes again.
+ */
+static vm_fault_t window_copy(struct fbufs_window *window, u32 page)
+{
+	struct fbufs_pool *pool = window->pool;
+	struct page *shadow = shadow_alloc();
+	vm_fault_t ret = VM_FAULT_NOPAGE;
+	struct fbuf *fbuf;
+
+	if (IS_ERR_OR_NULL(shadow))
+		return shadow ? VM_FAULT_SIGBUS : VM_FAULT_OOM;
+	down_write(&pool->map_sem);
+	spin_lock(&pool->lock);
+	fbuf = lent_at(pool, page);
+	if (fbuf)
+		fbuf->access.flags |= ACCESS_SHADOW;
+	spin_unlock(&pool->lock);
+	if (fbuf && !shadow_of(pool, page)) {
+		/* Also one with write access that is yet to be taken away: no store is lost. */
+		window_zap(window, page, 1);
+		if (shadow_insert(pool, fbuf, page, shadow)) {
+			ret = VM_FAULT_OOM;
+		} else {
+			shadow = NULL;
+			stats_count(&window->domain->counters, FBUFS_COUNT_BYTES_COPIED, PAGE_SIZE);
+		}
+	}
+	up_write(&pool->map_sem);
+	if (shadow)
+		shadow_free(shadow);
+	return ret;
+}
+
+/* A store that was denied: to what is lent, or by now is the originator's again? */
+static vm_fault_t window_store(struct vm_fault *vmf, struct fbufs_window *window, u32 page)
+{
+	struct fbufs_pool *pool = window->pool;
+	bool lent, back = false;
+	struct fbuf *fbuf;
+
+	if (READ_ONCE(window->domain->dead))
+		return VM_FAULT_SIGBUS;
+	spin_lock(&pool->lock);
+	fbuf = pool->orphan ? NULL : pool_find(pool, page);
+	lent = fbuf && access_is_lent(&fbuf->access);
+	if (fbuf && !lent)
+		back = access_originator_may_write(&fbuf->access);
+	spin_unlock(&pool->lock);
+	if (!lent)
+		return back ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+	if (pool->store & FBUFS_POOL_STORE_COPY)
+		return window_copy(window, page);
+	return window_wait(vmf, pool, page);
+}
+
+/* A fault that is denied, unless the pool says otherwise of stores to what it has lent. */
+static vm_fault_t window_deny(struct vm_fault *vmf, struct fbufs_window *window, u32 page)
+{
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+
+	if (window->own && vmf->flags & FAULT_FLAG_WRITE && window->pool->store)
+		ret = window_store(vmf, window, page);
+	if (ret == VM_FAULT_SIGBUS)
+		stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS_DENIED, 1);
+	return ret;
+}
+
 static vm_fault_t window_fault(struct vm_fault *vmf)
 {
 	struct fbufs_window *window = vmf->vma->vm_private_data;
 	u32 page = (vmf->address - vmf->vma->vm_start) >> PAGE_SHIFT;
 	struct map_right right = { .write = vmf->flags & FAULT_FLAG_WRITE };
-	vm_fault_t ret = VM_FAULT_SIGBUS;
+	vm_fault_t ret = VM_FAULT_NOPAGE;
+	bool may;
 
 	stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS, 1);
 	/* A copy that a failed mremap could not take away again. */
 	if (window->vma != vmf->vma)
 		return VM_FAULT_SIGBUS;
 	down_read(&window->pool->map_sem);
-	if (window_right(window, page, &right)) {
+	may = window_right(window, page, &right);
+	if (may) {
 		right_trim(&right, page - fbuf_first(right.fbuf));
-		ret = window_insert(window, &right) ? VM_FAULT_OOM : VM_FAULT_NOPAGE;
+		if (window_insert(window, &right))
+			ret = VM_FAULT_OOM;
 	}
 	up_read(&window->pool->map_sem);
-	if (ret == VM_FAULT_SIGBUS)
-		stats_count(&window->domain->counters, FBUFS_COUNT_FAULTS_DENIED, 1);
-	return ret;
+	return may ? ret : window_deny(vmf, window, page);
 }
 
 static void window_close(struct vm_area_struct *vma)
@@ -585,6 +735,7 @@ static int window_access(struct vm_area_struct *vma, unsigned long address,
 	struct fbufs_window *window = vma->vm_private_data;
 	struct map_right right = { .write = false };
 	u32 page = (address - vma->vm_start) >> PAGE_SHIFT;
+	struct page *shown = NULL;
 	struct fbuf_cursor cursor;
 	int done = -EIO;
 
@@ -593,9 +744,11 @@ static int window_access(struct vm_area_struct *vma, unsigned long address,
 	down_read(&window->pool->map_sem);
 	if (window_right(window, page, &right)) {
 		done = min_t(int, len, PAGE_SIZE - offset_in_page(address));
+		shown = right.shadow;
 		fbuf_cursor_init(&cursor, right.fbuf, page - fbuf_first(right.fbuf));
-		memcpy_from_page(buf, pfn_to_page(fbuf_cursor_next(&cursor)),
-				 offset_in_page(address), done);
+		if (!shown)
+			shown = pfn_to_page(fbuf_cursor_next(&cursor));
+		memcpy_from_page(buf, shown, offset_in_page(address), done);
 	}
 	up_read(&window->pool->map_sem);
 	return done;
@@ -771,7 +924,7 @@ void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u
 		/* By another thread it may be sent or free by now. */
 		right.fbuf = pool_lookup(pool, buffers[i].fbuf);
 		if (right.fbuf && !READ_ONCE(domain->dead) &&
-		    !(right.fbuf->access.flags & ACCESS_RW))
+		    !(right.fbuf->access.flags & (ACCESS_RW | ACCESS_SHADOW)))
 			may = give_right(&right);
 		spin_unlock(&pool->lock);
 		if (may)
@@ -1016,13 +1169,56 @@ void map_revoke(struct fbufs_aggregate **aggregates, u32 n)
 	revocation_done(aggregates, n);
 }
 
-/* Take an fbuf that is LEAVING out of every window. May sleep. */
+/**
+ * map_merge - private copies become the bytes of an fbuf that its originator has back
+ * @pool: the caller's
+ * @handle: of the fbuf; what is not the originator's, or has no copies, is left alone
+ *
+ * Context: May sleep.
+ */
+void map_merge(struct fbufs_pool *pool, u64 handle)
+{
+	struct fbuf *fbuf;
+	bool stale;
+	u32 n;
+
+	/*
+	 * With this the fbuf keeps its pages: who evicts passes through it after LEAVING.
+	 * Its flags stay until all is done, so that nobody can send it.
+	 */
+	down_write(&pool->map_sem);
+	spin_lock(&pool->lock);
+	fbuf = pool_lookup(pool, handle);
+	stale = fbuf && access_is_stale(&fbuf->access);
+	if (stale)
+		fbuf->mapped = 0;
+	spin_unlock(&pool->lock);
+	if (stale) {
+		unmap_mapping_range(pool->file->f_mapping, pool_position(pool, fbuf, 0),
+				    (loff_t)fbuf_npages(fbuf) << PAGE_SHIFT, 1);
+		n = shadow_merge(pool, fbuf);
+		spin_lock(&pool->lock);
+		if (access_is_stale(&fbuf->access))
+			access_merged(&fbuf->access);
+		if (pool->owner) {
+			stats_count(&pool->owner->counters, FBUFS_COUNT_BYTES_COPIED,
+				    (u64)n << PAGE_SHIFT);
+			stats_count(&pool->owner->counters, FBUFS_COUNT_TLB_FLUSHES, 1);
+		}
+		spin_unlock(&pool->lock);
+	}
+	up_write(&pool->map_sem);
+}
+
+/* Take an fbuf that is LEAVING out of every window, and drop private copies. May sleep. */
 void map_unmap(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	loff_t bytes = (loff_t)fbuf_npages(fbuf) << PAGE_SHIFT;
 
 	map_barrier(pool);
 	unmap_mapping_range(pool->file->f_mapping, pool_position(pool, fbuf, 0), bytes, 1);
+	if (fbuf->access.flags & ACCESS_SHADOW)
+		shadow_drop(pool, fbuf);
 	spin_lock(&pool->lock);
 	if (pool->owner) {
 		stats_count(&pool->owner->counters, FBUFS_COUNT_PTES_CLEARED, fbuf_npages(fbuf));

@@ -41,6 +41,7 @@ void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, 
 void map_hide_pool(struct fbufs_domain *domain, struct fbufs_pool *pool);
 void map_hide_all(struct fbufs_domain *domain);
 void map_revoke(struct fbufs_aggregate **aggregates, u32 n);
+void map_merge(struct fbufs_pool *pool, u64 handle);
 void map_unmap(struct fbufs_pool *pool, struct fbuf *fbuf);
 
 #endif

@@ -61,6 +61,7 @@ static int pool_publish(struct fbufs_pool *pool)
  * pool_create - make the pool of a process
  * @owner: its domain
  * @bytes: memory that it may use
+ * @store: FBUFS_POOL_STORE_WAIT, FBUFS_POOL_STORE_COPY or neither
  *
  * The address space is four times as large, so that fbufs of different lengths
  * do not block each other's way; it costs nothing.
@@ -68,7 +69,7 @@ static int pool_publish(struct fbufs_pool *pool)
  * Context: May sleep.
  * Return: the pool with one reference, or -EINVAL, -ENOMEM, -EEXIST, -ENOSPC.
  */
-struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes)
+struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes, u32 store)
 {
 	struct fbufs_pool *pool;
 	int err;
@@ -88,6 +89,9 @@ struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes)
 	xa_init_flags(&pool->extents, XA_FLAGS_ALLOC);
 	xa_init(&pool->sizes);
 	xa_init(&pool->unbound);
+	xa_init(&pool->shadows);
+	init_waitqueue_head(&pool->unlocked);
+	pool->store = store;
 	/* pool_find() reads it under the pool's lock, not under the tree's. */
 	mt_init_flags(&pool->space, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU);
 	pool->limit = DIV_ROUND_UP_ULL(bytes, PAGE_SIZE);
@@ -122,7 +126,7 @@ static void pool_destroy(struct kref *ref)
 	unsigned long index;
 
 	WARN_ON_ONCE(pool->pages || pool->sent || pool->nleaving);
-	WARN_ON_ONCE(!xa_empty(&pool->extents));
+	WARN_ON_ONCE(!xa_empty(&pool->extents) || !xa_empty(&pool->shadows));
 	xa_for_each(&pool->sizes, index, size)
 		kfree(size);
 	xa_destroy(&pool->sizes);

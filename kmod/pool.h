@@ -19,6 +19,7 @@
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
+#include <linux/wait.h>
 #include <linux/xarray.h>
 
 #include "fbuf.h"
@@ -97,6 +98,9 @@ struct fbufs_size {
  * @space: extents by page
  * @sizes: struct fbufs_size by pages
  * @unbound: classes of fbufs without a channel, by pages
+ * @store: FBUFS_POOL_STORE_*: what a store to a lent fbuf that is locked does; 0: fault
+ * @unlocked: where such stores wait
+ * @shadows: private copies of pages, by page of the pool (shadow.h)
  */
 struct fbufs_pool {
 	struct kref ref;
@@ -132,9 +136,13 @@ struct fbufs_pool {
 	struct maple_tree space;
 	struct xarray sizes;
 	struct xarray unbound;
+
+	u32 store;
+	wait_queue_head_t unlocked;
+	struct xarray shadows;
 };
 
-struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes);
+struct fbufs_pool *pool_create(struct fbufs_domain *owner, u64 bytes, u32 store);
 struct fbufs_pool *pool_get_by_id(u32 id);
 void pool_put(struct fbufs_pool *pool);
 void pool_exit(void);
@@ -212,6 +220,16 @@ static inline void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf,
 	fbuf->handle = (fbuf->handle & ~HANDLE_GEN_MASK) | (gen & HANDLE_GEN_MASK);
 	buffer->fbuf = fbuf->handle;
 	buffer->position = pool_position(pool, fbuf, 0);
+}
+
+/*
+ * An fbuf is no longer locked, or no longer lent: stores that wait for that look again.
+ * Context: under the pool's lock, as who is about to wait looks.
+ */
+static inline void pool_unlocked(struct fbufs_pool *pool)
+{
+	if (pool->store & FBUFS_POOL_STORE_WAIT && wq_has_sleeper(&pool->unlocked))
+		wake_up_all(&pool->unlocked);
 }
 
 /* Context: under the pool's lock. */

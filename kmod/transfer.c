@@ -354,7 +354,8 @@ static bool class_is_closed(const struct fbufs_class *class)
 static inline void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	fbuf->next = NULL;
-	if (pool->orphan || class_is_closed(fbuf->home))
+	/* Private copies go with it: its next user is not to see them. */
+	if (pool->orphan || class_is_closed(fbuf->home) || fbuf->access.flags & ACCESS_SHADOW)
 		pool_leave(pool, fbuf);
 	else
 		pool_push(fbuf);
@@ -391,8 +392,10 @@ static int free_one(struct fbufs_domain *domain, u64 handle)
 	fbuf = pool_lookup(pool, handle);
 	if (fbuf)
 		err = access_free(&fbuf->access);
-	if (!err)
+	if (!err && fbuf->access.state == FBUFS_STATE_FREE)
 		fbuf_settle(pool, fbuf);
+	else if (!err)
+		pool_unlocked(pool);
 	if (!err && pool->starved)
 		pool_wake(pool);
 	reap = pool->leaving;
@@ -423,6 +426,7 @@ static inline void fbuf_go_home(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	u8 notice = access_home(&fbuf->access);
 
+	pool_unlocked(pool);
 	if (notice)
 		pool_notice(pool, fbuf, notice);
 	pool->sent--;
@@ -451,6 +455,7 @@ static inline void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 		return;
 	}
 	access_undo_send(&fbuf->access);
+	pool_unlocked(pool);
 	fbuf->next = NULL;
 	if (pool->orphan)
 		pool_leave(pool, fbuf);
@@ -605,6 +610,8 @@ static int fbuf_take(struct fbufs_channel *channel, const struct fbufs_aggregate
 	err = access_send(&fbuf->access);
 	if (err)
 		return err;
+	if (aggregate->flags & MESSAGE_LENT)
+		access_lend(&fbuf->access);
 	fbuf->refs++;
 	return 0;
 }
@@ -642,6 +649,12 @@ int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 		return -EINVAL;
 again:
 	fbuf = pool_lookup(pool, slice->fbuf);
+	if (fbuf && access_is_stale(&fbuf->access)) {
+		spin_unlock(&pool->lock);
+		map_merge(pool, slice->fbuf);
+		spin_lock(&pool->lock);
+		goto again;
+	}
 	if (fbuf && channel && !fbuf->home->channel &&
 	    !xa_load(&channel->classes, fbuf_npages(fbuf))) {
 		u32 npages = fbuf_npages(fbuf);
@@ -902,7 +915,9 @@ static bool fbuf_detach(struct fbufs_aggregate *aggregate)
 	u8 notice;
 
 	spin_lock(&pool->lock);
+	/* What is lent is its originator's to get back. */
 	sole = refcount_read(&aggregate->refs) == 1 && fbuf->refs == 1 &&
+	       !(fbuf->access.flags & (ACCESS_LENT | ACCESS_RETURN)) &&
 	       fbuf_pages_are_home(fbuf);
 	if (sole) {
 		fbuf->refs = 0;
@@ -1117,6 +1132,7 @@ static void pool_abandon(struct fbufs_pool *pool)
 	spin_lock(&pool->lock);
 	pool->owner = NULL;
 	pool->orphan = true;
+	pool_unlocked(pool);
 	while ((fbuf = pool_victim(pool))) {
 		fbuf->next = pool->leaving;
 		pool->leaving = fbuf;

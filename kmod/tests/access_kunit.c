@@ -30,6 +30,8 @@ static const struct right rights[] = {
 	  false, true, true },
 	{ "sent, to return", { FBUFS_STATE_SENT, ACCESS_LOCKED | ACCESS_RETURN },
 	  false, true, true },
+	{ "sent, lent", { FBUFS_STATE_SENT, ACCESS_LOCKED | ACCESS_LENT | ACCESS_SHADOW },
+	  false, true, true },
 	{ "leaving", { FBUFS_STATE_LEAVING, 0 }, false, false, false },
 	{ "leaving, mapped", { FBUFS_STATE_LEAVING, ACCESS_RW }, false, false, false },
 };
@@ -111,6 +113,8 @@ struct step {
 #define NOTICE ACCESS_NOTICE
 #define REVOKE ACCESS_REVOKE
 #define RETURN ACCESS_RETURN
+#define LENT ACCESS_LENT
+#define SHADOW ACCESS_SHADOW
 
 static const struct step steps[] = {
 	{ "alloc: empty", { EMPTY }, do_alloc, 0, { OWNED } },
@@ -156,6 +160,16 @@ static const struct step steps[] = {
 	{ "home: returned, notice, left", { SENT, LOCKED | REVOKE | RETURN | NOTICE }, do_home,
 	  true, { OWNED, RW } },
 
+	{ "undo: lent", { SENDING, RW | LENT }, do_undo, 0, { OWNED, RW } },
+	{ "home: lent", { SENT, LOCKED | LENT | NOTICE }, do_home, true, { OWNED } },
+	{ "home: lent, with copies", { SENT, LOCKED | LENT | SHADOW }, do_home, false,
+	  { OWNED, SHADOW } },
+	{ "free: lent is given away", { SENT, LOCKED | LENT }, access_free, 0, { SENT, LOCKED } },
+	{ "free: the kernel's", { SENT, LOCKED | LENT | RETURN }, access_free, -EBUSY,
+	  { SENT, LOCKED | LENT | RETURN } },
+	{ "home: given away, with copies", { SENT, LOCKED | SHADOW }, do_home, false,
+	  { FREE, SHADOW } },
+
 	{ "leave: free", { FREE, RW }, do_leave, 0, { LEAVING, RW } },
 	{ "leave: owned", { OWNED }, do_leave, 0, { LEAVING } },
 	{ "gone", { LEAVING, RW }, do_gone, 0, { EMPTY } },
@@ -188,10 +202,32 @@ static void access_locked_without_revoke(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, access_is_locked(&access));
 }
 
+/* Stores wait, or go to a copy, only while it is locked and lent. */
+static void access_lent(struct kunit *test)
+{
+	struct fbufs_access access = { OWNED, RW };
+
+	KUNIT_EXPECT_EQ(test, access_send(&access), 0);
+	access_lend(&access);
+	KUNIT_EXPECT_FALSE(test, access_is_lent(&access));
+	access_lock(&access);
+	KUNIT_EXPECT_TRUE(test, access_is_lent(&access));
+	access_sent(&access);
+	KUNIT_EXPECT_TRUE(test, access_is_lent(&access));
+	access.flags |= SHADOW;
+	KUNIT_EXPECT_FALSE(test, access_is_stale(&access));
+	access_home(&access);
+	KUNIT_EXPECT_FALSE(test, access_is_lent(&access));
+	KUNIT_EXPECT_TRUE(test, access_is_stale(&access));
+	access_merged(&access);
+	KUNIT_EXPECT_EQ(test, access.flags, 0);
+}
+
 static struct kunit_case access_cases[] = {
 	KUNIT_CASE_PARAM(access_rights, rights_gen_params),
 	KUNIT_CASE_PARAM(access_steps, steps_gen_params),
 	KUNIT_CASE(access_locked_without_revoke),
+	KUNIT_CASE(access_lent),
 	{ }
 };
 

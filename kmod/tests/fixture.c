@@ -71,7 +71,7 @@ int fixture_init(struct kunit *test)
 	KUNIT_ASSERT_FALSE(test, !fixture->memory || IS_ERR_VALUE(fixture->memory));
 	fixture->domain = domain_make(test);
 	fixture->peer = domain_make(test);
-	fixture->pool = pool_create(fixture->domain, FIXTURE_PAGES << PAGE_SHIFT);
+	fixture->pool = pool_create(fixture->domain, FIXTURE_PAGES << PAGE_SHIFT, 0);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, fixture->pool);
 	WRITE_ONCE(fixture->domain->pool, fixture->pool);
 	return 0;

@@ -67,17 +67,17 @@ static void pool_one_a_process(struct kunit *test)
 	struct fixture *fixture = test->priv;
 
 	/* The peer's domain is of the same address space. */
-	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, PAGE_SIZE), ERR_PTR(-EEXIST));
+	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, PAGE_SIZE, 0), ERR_PTR(-EEXIST));
 }
 
 static void pool_sizes_are_checked(struct kunit *test)
 {
 	struct fixture *fixture = test->priv;
 
-	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, 0), ERR_PTR(-EINVAL));
-	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, FBUFS_MAX_POOL + 1),
+	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, 0, 0), ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, FBUFS_MAX_POOL + 1, 0),
 			    ERR_PTR(-EINVAL));
-	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, U64_MAX), ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, pool_create(fixture->peer, U64_MAX, 0), ERR_PTR(-EINVAL));
 }
 
 static void pool_found_by_id(struct kunit *test)

@@ -104,13 +104,16 @@ result<std::size_t> sender::allocate(std::size_t bytes, std::span<packet> out)
 	return count;
 }
 
-result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie)
+// One message of one slice; then up to @wanted fbufs of the same length for the cache.
+result<std::size_t> sender::send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
+				     std::uint64_t wanted)
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
 	fbufs_message message = {};
 	message.cookie = cookie;
 	message.slices = 1;
+	message.flags = flags;
 	fbufs_slice slice = {};
 	slice.fbuf = own.handle_;
 	slice.length = static_cast<std::uint32_t>(length);
@@ -123,13 +126,28 @@ result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie
 	args.nslices = 1;
 	args.refill = sys::pointer(&fresh[0]);
 	args.refill_bytes = own.size_;
-	args.refill_count = static_cast<std::uint32_t>(std::min<std::size_t>(cache_->wanted(2), std::size(fresh)));
+	args.refill_count = static_cast<std::uint32_t>(std::min<std::size_t>(wanted, std::size(fresh)));
 	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
 	if (done < 0)
 		return sys::failure(static_cast<int>(-done));
-	own.cache_ = nullptr;
 	if (args.out_refilled)
 		cache_->refill({fresh, args.out_refilled}, own.size_);
+	return 1;
+}
+
+result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie)
+{
+	if (auto done = send_one(own, length, cookie, 0, cache_->wanted(2)); !done)
+		return std::unexpected(done.error());
+	own.cache_ = nullptr;
+	return sent{.messages = 1, .bytes = length};
+}
+
+result<sent> sender::lend(buffer& own, std::size_t length, std::uint64_t cookie)
+{
+	if (auto done = send_one(own, length, cookie, FBUFS_MESSAGE_NOTICE | FBUFS_MESSAGE_LEND, 0); !done)
+		return std::unexpected(done.error());
+	own.lent_ = true;
 	return sent{.messages = 1, .bytes = length};
 }
 

@@ -61,9 +61,9 @@ int domain::fd() const noexcept
 	return state_->fd();
 }
 
-result<pool> domain::create_pool(std::uint64_t bytes)
+result<pool> domain::create_pool(std::uint64_t bytes, store_to_lent store)
 {
-	if (auto made = state_->make_pool(bytes); !made)
+	if (auto made = state_->make_pool(bytes, store); !made)
 		return std::unexpected(made.error());
 	return pool(state_.get());
 }
@@ -211,6 +211,18 @@ result<std::uint64_t> pool::used() const
 result<buffer> pool::allocate(std::size_t bytes)
 {
 	return domain_->loose_cache()->take(bytes, 1);
+}
+
+result<bool> pool::is_home(const buffer& lent) const
+{
+	auto args = sys::sized<fbufs_locate>();
+	if (!lent)
+		return sys::failure(EINVAL);
+	args.position = FBUFS_POOL_OFFSET(domain_->pool()) +
+			static_cast<std::uint64_t>(lent.data_ - domain_->own_base());
+	if (const long done = sys::call(domain_->fd(), FBUFS_LOCATE, &args); done < 0)
+		return sys::failure(static_cast<int>(-done));
+	return args.out_fbuf == lent.handle_ && args.out_state == FBUFS_STATE_OWNED;
 }
 
 result<std::vector<std::uint64_t>> pool::notices()

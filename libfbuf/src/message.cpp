@@ -9,7 +9,7 @@ namespace fbuf {
 
 void buffer::give_back() noexcept
 {
-	cache_->give_back(handle_, data_, size_);
+	cache_->give_back(handle_, data_, size_, lent_);
 	cache_ = nullptr;
 }
 

@@ -103,11 +103,12 @@ buffer buffer_cache::adopt(std::uint64_t handle, std::uint64_t position, std::si
 	return buffer(this, handle, domain_->own(position), size);
 }
 
-void buffer_cache::give_back(std::uint64_t handle, std::byte* data, std::size_t size) noexcept
+void buffer_cache::give_back(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
 {
 	std::unique_lock guard(lock_);
 	// What belongs to no channel is zeroed when it is allocated: only the module does that.
-	if (fd_ >= 0 && size == bytes_ && this != domain_->loose_cache()) {
+	// And only the module knows whether one that was lent is home.
+	if (!lent && fd_ >= 0 && size == bytes_ && this != domain_->loose_cache()) {
 		const auto offset = static_cast<std::uint64_t>(data - domain_->own_base());
 		ready_.push_back({handle, FBUFS_POOL_OFFSET(domain_->pool()) + offset});
 		return;
@@ -138,9 +139,12 @@ domain_state::~domain_state()
 	::close(fd_);
 }
 
-result<void> domain_state::make_pool(std::uint64_t bytes)
+result<void> domain_state::make_pool(std::uint64_t bytes, store_to_lent store)
 {
 	auto args = sys::sized<fbufs_pool_create>();
+	args.flags = store == store_to_lent::waits    ? FBUFS_POOL_STORE_WAIT
+		     : store == store_to_lent::copies ? FBUFS_POOL_STORE_COPY
+						      : 0;
 	args.bytes = bytes;
 	if (const long done = sys::call(fd_, FBUFS_POOL_CREATE, &args); done < 0)
 		return sys::failure(static_cast<int>(-done));

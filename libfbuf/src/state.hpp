@@ -6,6 +6,7 @@
 
 #include "sys.hpp"
 
+#include <fbuf/pool.hpp>
 #include <fbuf/channel.hpp>
 
 #include <atomic>
@@ -55,7 +56,7 @@ public:
 	// An fbuf that the module allocated for this descriptor.
 	buffer adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept;
 	[[nodiscard]] int fd() const noexcept { return fd_; }
-	void give_back(std::uint64_t handle, std::byte* data, std::size_t size) noexcept;
+	void give_back(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept;
 	// The sender goes: what is at hand is freed, and what comes back later too.
 	void close() noexcept;
 	[[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
@@ -85,7 +86,7 @@ public:
 
 	[[nodiscard]] int fd() const noexcept { return fd_; }
 
-	result<void> make_pool(std::uint64_t bytes);
+	result<void> make_pool(std::uint64_t bytes, store_to_lent store);
 	[[nodiscard]] std::uint32_t pool() const noexcept { return pool_; }
 	[[nodiscard]] std::uint64_t pool_span() const noexcept { return pool_span_; }
 	[[nodiscard]] std::byte* own_base() const noexcept { return own_base_; }

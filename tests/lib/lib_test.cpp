@@ -55,6 +55,105 @@ bool holds(std::span<const std::byte> bytes, int seed)
 	return true;
 }
 
+// As Pair, of a pool that does that for stores to what is lent.
+struct LendingPair {
+	fbuf::domain originator = *fbuf::domain::open();
+	fbuf::pool pool;
+	fbuf::domain other = *fbuf::domain::open();
+	fbuf::sender sender;
+	fbuf::receiver receiver;
+
+	explicit LendingPair(fbuf::store_to_lent store) : pool(*originator.create_pool(1 << 20, store))
+	{
+		auto [made, end] = *originator.create_channel({});
+		sender = std::move(made);
+		receiver = *other.attach_receiver(std::move(end));
+	}
+	~LendingPair()
+	{
+		sender = {};
+		receiver = {};
+	}
+};
+
+TEST(LibLend, ComesHomeAndIsLentAgain)
+{
+	LendingPair pair(fbuf::store_to_lent::faults);
+	fbuf::buffer own = *pair.sender.allocate(8192);
+	const std::uint64_t handle = own.handle();
+	for (int round = 0; round < 3; round++) {
+		fill(own.data(), round);
+		const auto sent = pair.sender.lend(own, 8192, 7);
+		ASSERT_TRUE(sent) << sent.error().message();
+		EXPECT_EQ(sent->bytes, 8192u);
+		EXPECT_TRUE(own);
+		EXPECT_FALSE(*pair.pool.is_home(own));
+		EXPECT_EQ(pair.sender.lend(own, 8192).error(), std::errc::permission_denied);
+		{
+			const fbuf::message got = *pair.receiver.receive();
+			EXPECT_TRUE(holds(got.data(), round));
+		}
+		ASSERT_TRUE(pair.other.flush());
+		EXPECT_TRUE(*pair.pool.wait_notice(5s));
+		EXPECT_EQ(*pair.pool.notices(), std::vector{handle});
+		EXPECT_TRUE(*pair.pool.is_home(own));
+	}
+	EXPECT_EQ(pair.pool.is_home({}).error(), std::errc::invalid_argument);
+}
+
+TEST(LibLend, DestroyedIsGivenAway)
+{
+	LendingPair pair(fbuf::store_to_lent::faults);
+	std::uint64_t handle = 0;
+	std::uint64_t used = 0;
+	{
+		fbuf::buffer own = *pair.sender.allocate(4096);
+		handle = own.handle();
+		used = *pair.pool.used();
+		fill(own.data(), 1);
+		ASSERT_TRUE(pair.sender.lend(own, 4096));
+		fbuf::buffer moved = std::move(own);
+	}
+	fbuf::message got = *pair.receiver.receive();
+	EXPECT_TRUE(holds(got.data(), 1));
+	got.release();
+	ASSERT_TRUE(pair.other.flush());
+	// It is on the channel's free list, for the next one.
+	EXPECT_EQ(*pair.pool.notices(), std::vector{handle});
+	EXPECT_TRUE(pair.sender.allocate(4096));
+	EXPECT_EQ(*pair.pool.used(), used);
+}
+
+TEST(LibLend, StoresGoToACopy)
+{
+	LendingPair pair(fbuf::store_to_lent::copies);
+	fbuf::buffer own = *pair.sender.allocate(8192);
+	fill(own.data(), 1);
+	ASSERT_TRUE(pair.sender.lend(own, 8192));
+	const fbuf::message got = *pair.receiver.receive();
+	fill(own.data(), 2);
+	EXPECT_TRUE(got.locked());
+	EXPECT_TRUE(holds(got.data(), 1));
+	EXPECT_TRUE(holds(own.data(), 2));
+	EXPECT_EQ(pair.originator.count()->bytes_copied, 8192u);
+}
+
+TEST(LibLend, StoresWait)
+{
+	LendingPair pair(fbuf::store_to_lent::waits);
+	fbuf::buffer own = *pair.sender.allocate(8192);
+	fill(own.data(), 1);
+	ASSERT_TRUE(pair.sender.lend(own, 8192));
+	fbuf::message got = *pair.receiver.receive();
+	std::thread writer([&] { fill(own.data(), 2); });
+	std::this_thread::sleep_for(30ms);
+	EXPECT_TRUE(holds(got.data(), 1));
+	got.release();
+	EXPECT_TRUE(pair.other.flush());
+	writer.join();
+	EXPECT_TRUE(holds(own.data(), 2));
+}
+
 TEST(LibRule01OnePoolPerProcess, SecondPoolIsRefused)
 {
 	Pair pair;

@@ -68,6 +68,20 @@ protected:
 	}
 };
 
+TEST_F(IoMutable, WhatIsLentIsCopied)
+{
+	const fbufs_buffer buffer = from.filled(bytes, 5);
+	const int sender = loose.sender;
+	ASSERT_EQ(from.run([=](Actor&) { return send_one(sender, buffer.fbuf, 0, bytes, 0, 0, FBUFS_MESSAGE_LEND); }), 1);
+	const Received received(loose.receiver);
+	ASSERT_EQ(received.result, 1);
+	fbufs_make_mutable made;
+	ASSERT_EQ(make_mutable(to.domain, received.message.message, made), 0);
+	EXPECT_EQ(made.out_how, FBUFS_MUTABLE_COPIED);
+	expect_mine(made, 0, bytes);
+	EXPECT_EQ(from.run([=](Actor& actor) { return actor.state(buffer); }), FBUFS_STATE_OWNED);
+}
+
 TEST_F(IoMutable, SoleHolderTakesThePages)
 {
 	fbufs_buffer buffer;

@@ -168,7 +168,7 @@ void fill_alloc(World& world, std::uint8_t* args)
 
 const Call calls[] = {
 	{"Query", FBUFS_QUERY, SIZED(fbufs_query), 0, On::domain, true, true, 0, -1, {}, fill_nothing},
-	{"PoolCreate", FBUFS_POOL_CREATE, SIZED(fbufs_pool_create), 0, On::domain, true, false, -EEXIST,
+	{"PoolCreate", FBUFS_POOL_CREATE, SIZED(fbufs_pool_create), FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY, On::domain, true, false, -EEXIST,
 	 AT(fbufs_pool_create, __reserved), {},
 	 [](World&, std::uint8_t* args) { as<fbufs_pool_create>(args).bytes = page; }},
 	{"PoolInfo", FBUFS_POOL_INFO, SIZED(fbufs_pool_info), 0, On::domain, true, false, 0,

@@ -19,14 +19,15 @@ class buffer_cache;
 ///
 /// Lifetime: until it is sent, or destroyed, which gives it back without a system call. Must not
 /// outlive its domain. After a successful send it is empty; the memory stays readable through
-/// spans taken before (while the channel is secure, a store there ends in SIGBUS).
+/// spans taken before (while the channel is secure, a store there ends in SIGBUS). One that was lent
+/// (sender::lend()) stays as it is; destroyed before it is home, it is given away.
 /// Thread-safety: like an int.
 class buffer {
 public:
 	buffer() = default;
 	buffer(buffer&& other) noexcept
 		: cache_(std::exchange(other.cache_, nullptr)), handle_(other.handle_), data_(other.data_),
-		  size_(std::exchange(other.size_, 0))
+		  size_(std::exchange(other.size_, 0)), lent_(other.lent_)
 	{
 	}
 	buffer& operator=(buffer&& other) noexcept
@@ -39,6 +40,7 @@ public:
 		handle_ = other.handle_;
 		data_ = other.data_;
 		size_ = std::exchange(other.size_, 0);
+		lent_ = other.lent_;
 		return *this;
 	}
 	~buffer()
@@ -58,6 +60,7 @@ public:
 private:
 	friend class detail::buffer_cache;
 	friend class aggregate;
+	friend class pool;
 	friend class sender;
 	friend class io;
 
@@ -70,6 +73,7 @@ private:
 	std::uint64_t handle_ = 0;
 	std::byte* data_ = nullptr;
 	std::size_t size_ = 0;
+	bool lent_ = false;
 };
 
 } // namespace fbuf

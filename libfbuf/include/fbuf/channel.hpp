@@ -115,6 +115,13 @@ public:
 	/// result_out_of_range (length), cross_device_link (allocated for another channel), interrupted.
 	[[nodiscard]] result<sent> send(buffer&& own, std::size_t length, std::uint64_t cookie = 0);
 
+	/// Send the first @p length bytes of a buffer, and get it back, rather than have it go on the
+	/// channel's free list: when its last receiver has released it, pool::is_home(), a notice
+	/// (pool::notices()) names buffer::handle(), and it can be filled and sent or lent again. A store
+	/// meanwhile does what the pool was made for (store_to_lent). Destroyed before, it is given away.
+	/// Errors: as above, and permission_denied: it is not home yet.
+	[[nodiscard]] result<sent> lend(buffer& own, std::size_t length, std::uint64_t cookie = 0);
+
 	/// Send messages with one system call and one TLB flush. Those that were sent are empty
 	/// afterwards, the rest is untouched. Waits until all are queued; non-blocking, sends what fits.
 	/// Errors: as above, when not even the first was sent.
@@ -145,6 +152,8 @@ private:
 	struct scratch_delete {
 		void operator()(scratch* which) const noexcept;
 	};
+	result<std::size_t> send_one(const buffer& own, std::size_t length, std::uint64_t cookie,
+				     std::uint32_t flags, std::uint64_t wanted);
 	result<std::size_t> transmit(std::size_t refill_bytes);
 	detail::domain_state* domain_ = nullptr;
 	detail::buffer_cache* cache_ = nullptr;

@@ -63,8 +63,9 @@ public:
 
 	/// Make the pool of this process. It uses no memory before it is needed.
 	/// @param bytes how much it may use at most
+	/// @param store what a store of this process to a lent fbuf does while that is locked
 	/// Errors: std::errc::file_exists; invalid_argument (0, or over capabilities::max_pool).
-	[[nodiscard]] result<pool> create_pool(std::uint64_t bytes);
+	[[nodiscard]] result<pool> create_pool(std::uint64_t bytes, store_to_lent store = store_to_lent::faults);
 
 	/// A channel: this process's sending end, and the first receiving end, to be passed on.
 	/// The domain should have a pool, or the sender can only send messages on.

@@ -13,6 +13,15 @@ namespace detail {
 class domain_state;
 }
 
+/// What a store of the originator to a lent fbuf does while that is locked. Lent are buffers of
+/// sender::lend(), and those that io writes and gives back. Whatever else is locked faults.
+enum class store_to_lent {
+	faults, ///< SIGBUS at its address
+	waits,  ///< the thread waits until the fbuf is home; a system call that would store gets EFAULT
+	copies, ///< this process goes on with a private copy of the page; readers keep what was sent.
+		///< The copies become the fbuf's bytes when it is sent again; counters::bytes_copied counts both
+};
+
 /// The pool of this process, through its domain. There is at most one.
 ///
 /// Lifetime: that of the domain. Thread-safety: all calls.
@@ -27,8 +36,11 @@ public:
 	/// Errors: std::errc::no_buffer_space: the pool is full of fbufs that are this process's own;
 	/// std::errc::not_enough_memory. Waits while it is full of fbufs that were sent.
 	[[nodiscard]] result<buffer> allocate(std::size_t bytes);
+	/// Whether a buffer that was lent is this process's again. A buffer that was not lent is.
+	/// Errors: std::errc::invalid_argument: it is empty.
+	[[nodiscard]] result<bool> is_home(const buffer& lent) const;
 	/// The handles of fbufs that came home since the last call, of messages sent with
-	/// aggregate::want_notice(). Does not wait; wait_notice() does.
+	/// aggregate::want_notice() or sender::lend(). Does not wait; wait_notice() does.
 	[[nodiscard]] result<std::vector<std::uint64_t>> notices();
 	/// Wait for notices. False: time-out. A negative time-out waits for ever.
 	[[nodiscard]] result<bool> wait_notice(std::chrono::milliseconds timeout);

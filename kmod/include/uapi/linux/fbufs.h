@@ -105,10 +105,28 @@ struct fbufs_query {
 
 #define FBUFS_QUERY _IO(FBUFS_TYPE, 0x00)
 
+/*
+ * What a store of the originator to a lent fbuf does while that is locked; lent are
+ * own fbufs in messages with FBUFS_MESSAGE_LEND, and those that FBUFS_IO writes without
+ * FBUFS_IO_GIVE. Without either: SIGBUS at its address, as for any other locked fbuf.
+ *
+ * FBUFS_POOL_STORE_WAIT: the store waits until the fbuf is the originator's again, and
+ * is done then. A signal is handled meanwhile. A system call that would store there
+ * does not wait, because it may have locks that others need: it gets EFAULT.
+ *
+ * FBUFS_POOL_STORE_COPY: the originator goes on with a private copy of the page, in the
+ * same place; the receivers, and the kernel, keep what was sent. When the fbuf is sent
+ * or written again, the private copies become its bytes. Each page is copied
+ * twice, and FBUFS_COUNT_BYTES_COPIED says so. Without memory for a copy the store ends
+ * as without the flag. The copies are charged to the memory cgroup of who stored.
+ */
+#define FBUFS_POOL_STORE_WAIT (1U << 0)
+#define FBUFS_POOL_STORE_COPY (1U << 1)
+
 /**
  * struct fbufs_pool_create - make the pool of this process (FBUFS_POOL_CREATE)
  * @size: sizeof(struct fbufs_pool_create)
- * @flags: 0
+ * @flags: 0, FBUFS_POOL_STORE_WAIT or FBUFS_POOL_STORE_COPY
  * @bytes: how much memory the pool may use at most, rounded up to pages; none
  *	is used before it is needed
  * @out_pool: the pool's number
@@ -209,7 +227,9 @@ struct fbufs_alloc {
  *
  * FBUFS_FREE (domain): gives fbufs that were allocated and not sent back to
  * their free list. ENOENT: no such fbuf, or an old handle. EBUSY: the fbuf was
- * sent and is not the caller's to free. ENXIO: no pool.
+ * sent and is not the caller's to free. ENXIO: no pool. An fbuf that was sent
+ * with FBUFS_MESSAGE_LEND, and is not home yet, is given away: it goes on the free
+ * list when it comes home.
  *
  * FBUFS_RELEASE (domain): ends the use of received messages. ENOENT: the domain
  * holds no such message.
@@ -464,6 +484,9 @@ struct fbufs_slice {
 
 #define FBUFS_MESSAGE_NOTICE (1U << 0)	/* sending: tell when its fbufs come home */
 #define FBUFS_MESSAGE_LOCKED (1U << 1)	/* receiving: nobody can write it */
+#define FBUFS_MESSAGE_LEND (1U << 2)	/* sending: its own fbufs stay the caller's: when they
+					 * come home they are not free but his again, under
+					 * the same handles */
 
 /**
  * struct fbufs_message - a list of slices
