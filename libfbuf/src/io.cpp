@@ -196,6 +196,8 @@ result<in_flight*> io::engine::submit(fbufs_io_op op, std::span<const fbufs_slic
 	args.slices = sys::pointer(from.data());
 	args.nops = 1;
 	args.nslices = static_cast<std::uint32_t>(from.size());
+	// In the same call: who waits need not come back for it. A signal ends that wait early.
+	args.wait = synchronous;
 	if (auto done = call(args); !done) {
 		entry = std::move(place);
 		flying.erase(id);
