@@ -257,6 +257,36 @@ TEST_P(IoNoGather, UdpCopiesAndSaysSo)
 	EXPECT_TRUE(read_some(ends.out, 1 << 16) == pattern(1400, 6));
 }
 
+// Which device it is is then only known from the address: the socket itself says nothing.
+TEST_P(IoNoGather, UnconnectedUdpCopiesAndSaysSo)
+{
+	const Network network;
+	ASSERT_TRUE(network.made());
+	const Actor actor;
+	const Fd out = Network::socket("far", GetParam(), SOCK_DGRAM);
+	const Place any = Network::far_place(GetParam());
+	ASSERT_EQ(::bind(out, const_cast<Place&>(any).get(), any.length), 0);
+	Place to = place_of(out, GetParam());
+	const Fd in = Network::socket("near", GetParam(), SOCK_DGRAM);
+	const fbufs_buffer buffer = actor.filled(page, 6);
+	fbufs_io_op op = write_op(in);
+	op.address = address(&to.storage);
+	op.address_length = to.length;
+	for (const bool gathers : {true, false}) {
+		network.in("near", gathers ? "ethtool -K n0 sg on" : "ethtool -K n0 sg off");
+		ASSERT_EQ(submit(actor.domain, op, {slice_of(buffer.fbuf, 0, 1400)}), 1);
+		EXPECT_TRUE(read_some(out, 1 << 16) == pattern(1400, 6));
+		const Done done = finish_one(actor.domain);
+		EXPECT_EQ(done.result, 1400);
+		EXPECT_EQ(done.flags, gathers ? FBUFS_IO_ZEROCOPY : FBUFS_IO_COPIED | FBUFS_IO_FALLBACK);
+		EXPECT_EQ(done.reason, gathers ? FBUFS_IO_NO_REASON : FBUFS_IO_NO_SCATTER_GATHER);
+		EXPECT_EQ(done.copied, gathers ? 0u : 1400u);
+	}
+	// Without a way there, the error is that of send(2).
+	network.in("near", "ip link set n0 down");
+	EXPECT_LT(complete(actor.domain, op, {slice_of(buffer.fbuf, 0, 1400)}).result, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(By, IoNoGather, testing::Values(AF_INET, AF_INET6),
 			 [](const auto& test) { return test.param == AF_INET ? "Ip4" : "Ip6"; });
 
