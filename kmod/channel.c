@@ -1097,7 +1097,7 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 	}
 	/* Before the table has them: from then on another thread may release them. */
 	if (i && show)
-		map_show(domain, aggregates, i, end->index);
+		map_show(domain, aggregates, i, end->index, false);
 	if (i && domain_commit_holds(domain, handles, aggregates, i)) {
 		i = 0;
 		err = -ENODEV;

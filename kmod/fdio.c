@@ -18,7 +18,7 @@
 #include "transfer.h"
 #include "user.h"
 
-/* Up to so many bytes are mapped before they are touched. */
+/* Up to so many bytes are mapped before they are touched, of more, the beginning. */
 #define FDIO_SHOWN SZ_256K
 /* How long who waits for pages to come home sleeps between two looks. */
 #define LOOK_NS (100 * NSEC_PER_USEC)
@@ -496,8 +496,11 @@ static void domain_look_later(struct fbufs_domain *domain)
 	struct fdio_op *op;
 
 	spin_lock(&domain->io_lock);
-	list_for_each_entry(op, &domain->io_ops, link)
-		look |= op->accepted ? !op->drained : op->stuck;
+	list_for_each_entry(op, &domain->io_ops, link) {
+		look = op->accepted ? !op->drained : op->stuck;
+		if (look)
+			break;
+	}
 	look &= !domain->io_ended;
 	if (look)
 		schedule_delayed_work(&domain->io_work, LOOK_JIFFIES);
@@ -908,9 +911,7 @@ static int report_one(struct fbufs_domain *domain, struct fdio_op *op,
 	if (!err && op->taken) {
 		err = report_slices(op->taken, cursor->slices);
 		if (!err) {
-			/* What is longer is shown where it is touched. */
-			if (op->taken->length <= FDIO_SHOWN)
-				map_show(domain, &op->taken, 1, 0);
+			map_show(domain, &op->taken, 1, 0, op->taken->length > FDIO_SHOWN);
 			err = domain_commit_holds(domain, &completion.message, &op->taken, 1);
 		}
 	}
@@ -960,8 +961,11 @@ static bool domain_drains(struct fbufs_domain *domain)
 	bool drains = false;
 
 	spin_lock(&domain->io_lock);
-	list_for_each_entry(op, &domain->io_ops, link)
-		drains |= op->accepted ? !op->drained && !op->reported : op->stuck;
+	list_for_each_entry(op, &domain->io_ops, link) {
+		drains = op->accepted ? !op->drained && !op->reported : op->stuck;
+		if (drains)
+			break;
+	}
 	spin_unlock(&domain->io_lock);
 	return drains;
 }

@@ -936,7 +936,7 @@ void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u
 
 /* Show one slice to its receiver. Context: map_sem for reading. */
 static void window_show(struct fbufs_window *window, struct fbufs_aggregate *aggregate,
-			struct fbufs_segment *segment, u64 bit)
+			struct fbufs_segment *segment, u64 bit, bool beginning)
 {
 	struct fbufs_pool *pool = window->pool;
 	struct fbuf *fbuf = segment->fbuf;
@@ -952,6 +952,8 @@ static void window_show(struct fbufs_window *window, struct fbufs_aggregate *agg
 		spin_unlock(&pool->lock);
 		right.page = 0;
 		right.npages = fbuf_npages(fbuf);
+	} else if (beginning) {
+		right.npages = first_run(right.npages);
 	}
 	window_insert(window, &right);
 }
@@ -962,11 +964,12 @@ static void window_show(struct fbufs_window *window, struct fbufs_aggregate *agg
  * @aggregates: the messages
  * @n: how many
  * @index: of the receiving end
+ * @beginning: of a long slice that is not shown to stay, only the beginning
  *
  * Pools that the domain has not mapped yet are left to faults. May sleep.
  */
 void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
-	      u32 n, u32 index)
+	      u32 n, u32 index, bool beginning)
 {
 	u64 bit = BIT_ULL(index);
 	u32 i, j;
@@ -984,7 +987,7 @@ void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 				continue;
 			down_read(&pool->map_sem);
 			if (!READ_ONCE(domain->dead))
-				window_show(window, aggregates[i], segment, bit);
+				window_show(window, aggregates[i], segment, bit, beginning);
 			up_read(&pool->map_sem);
 			window_unlock(window);
 		}

@@ -36,7 +36,7 @@ int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma);
 bool map_may_window(struct fbufs_domain *domain, struct fbufs_pool *pool);
 void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n);
 void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
-	      u32 n, u32 index);
+	      u32 n, u32 index, bool beginning);
 void map_hide(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates, u32 n);
 void map_hide_pool(struct fbufs_domain *domain, struct fbufs_pool *pool);
 void map_hide_all(struct fbufs_domain *domain);
