@@ -211,9 +211,10 @@ static struct dst_entry *datagram_route(struct sock *sk, __be32 to, __be16 port)
 
 	if (!oif && ipv4_is_multicast(to))
 		oif = READ_ONCE(inet->mc_index);
-	flowi4_init_output(&flow, oif, READ_ONCE(sk->sk_mark), READ_ONCE(inet->tos) & INET_DSCP_MASK,
-			   RT_SCOPE_UNIVERSE, IPPROTO_UDP, inet_sk_flowi_flags(sk), to,
-			   inet->inet_saddr, port, inet->inet_sport, sk->sk_uid);
+	flowi4_init_output(&flow, oif, READ_ONCE(sk->sk_mark),
+			   READ_ONCE(inet->tos) & INET_DSCP_MASK, RT_SCOPE_UNIVERSE,
+			   IPPROTO_UDP, inet_sk_flowi_flags(sk), to, inet->inet_saddr,
+			   port, inet->inet_sport, sk->sk_uid);
 	route = ip_route_output_flow(sock_net(sk), &flow, sk);
 	return IS_ERR(route) ? ERR_CAST(route) : &route->dst;
 }

@@ -484,9 +484,8 @@ struct fbufs_slice {
 
 #define FBUFS_MESSAGE_NOTICE (1U << 0)	/* sending: tell when its fbufs come home */
 #define FBUFS_MESSAGE_LOCKED (1U << 1)	/* receiving: nobody can write it */
-#define FBUFS_MESSAGE_LEND (1U << 2)	/* sending: its own fbufs stay the caller's: when they
-					 * come home they are not free but his again, under
-					 * the same handles */
+/* Sending: when its own fbufs come home they are the caller's again, under their handles. */
+#define FBUFS_MESSAGE_LEND (1U << 2)
 
 /**
  * struct fbufs_message - a list of slices
