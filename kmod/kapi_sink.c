@@ -203,6 +203,24 @@ int fbufs_sink_view(struct fbufs_sink *sink, u64 message, u32 slice, struct fbuf
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_sink_view, FBUFS_NAMESPACE);
 
+/* Do something with held messages, TRANSFER_BATCH at a time. */
+static int sink_each(struct fbufs_sink *sink, const u64 *messages, u32 n, unsigned long caller,
+		     int (*step)(struct fbufs_domain *domain, const u64 *handles, u32 n))
+{
+	int done = 0, err;
+
+	if (!kapi_may_sleep(caller))
+		return -EDEADLK;
+	while (done < n) {
+		err = step(sink->domain, messages + done, min_t(u32, n - done, TRANSFER_BATCH));
+		if (err < 0)
+			return done ?: kapi_misuse(caller, err,
+						   "a message is not held, or no longer");
+		done += err;
+	}
+	return done;
+}
+
 /**
  * fbufs_sink_secure - take the originators' write access to held messages away
  * @sink: the sink
@@ -217,19 +235,7 @@ EXPORT_SYMBOL_NS_GPL(fbufs_sink_view, FBUFS_NAMESPACE);
  */
 int fbufs_sink_secure(struct fbufs_sink *sink, const u64 *messages, u32 n)
 {
-	int done = 0, err;
-
-	if (!kapi_may_sleep(_RET_IP_))
-		return -EDEADLK;
-	while (done < n) {
-		err = transfer_secure_held(sink->domain, messages + done,
-					   min_t(u32, n - done, TRANSFER_BATCH));
-		if (err < 0)
-			return done ?: kapi_misuse(_RET_IP_, err,
-						   "a message is not held, or no longer");
-		done += err;
-	}
-	return done;
+	return sink_each(sink, messages, n, _RET_IP_, transfer_secure_held);
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_sink_secure, FBUFS_NAMESPACE);
 
@@ -245,18 +251,6 @@ EXPORT_SYMBOL_NS_GPL(fbufs_sink_secure, FBUFS_NAMESPACE);
  */
 int fbufs_sink_release(struct fbufs_sink *sink, const u64 *messages, u32 n)
 {
-	int done = 0, err;
-
-	if (!kapi_may_sleep(_RET_IP_))
-		return -EDEADLK;
-	while (done < n) {
-		err = transfer_release(sink->domain, messages + done,
-				       min_t(u32, n - done, TRANSFER_BATCH));
-		if (err < 0)
-			return done ?: kapi_misuse(_RET_IP_, err,
-						   "a message is not held, or no longer");
-		done += err;
-	}
-	return done;
+	return sink_each(sink, messages, n, _RET_IP_, transfer_release);
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_sink_release, FBUFS_NAMESPACE);

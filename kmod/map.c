@@ -566,20 +566,21 @@ static void right_trim(struct map_right *right, u32 page)
  * Operations on windows
  */
 
-/* Whether a store to the page is one to a lent fbuf that is locked. */
-static struct fbuf *lent_at(struct fbufs_pool *pool, u32 page)
+/* The fbuf of a pool that still has its originator. Context: under the pool's lock. */
+static struct fbuf *owned_at(struct fbufs_pool *pool, u32 page)
 {
-	struct fbuf *fbuf = pool->orphan ? NULL : pool_find(pool, page);
-
-	return fbuf && access_is_lent(&fbuf->access) ? fbuf : NULL;
+	return pool->orphan ? NULL : pool_find(pool, page);
 }
 
+/* Whether a store to the page is one to a lent fbuf that is locked. */
 static bool is_lent_at(struct fbufs_pool *pool, u32 page)
 {
+	struct fbuf *fbuf;
 	bool lent;
 
 	spin_lock(&pool->lock);
-	lent = lent_at(pool, page);
+	fbuf = owned_at(pool, page);
+	lent = fbuf && access_is_lent(&fbuf->access);
 	spin_unlock(&pool->lock);
 	return lent;
 }
@@ -614,20 +615,22 @@ static vm_fault_t window_copy(struct fbufs_window *window, u32 page)
 	struct page *shadow = shadow_alloc();
 	vm_fault_t ret = VM_FAULT_NOPAGE;
 	struct fbuf *fbuf;
+	bool lent;
 
-	if (IS_ERR_OR_NULL(shadow))
-		return shadow ? VM_FAULT_SIGBUS : VM_FAULT_OOM;
+	if (!shadow)
+		return VM_FAULT_SIGBUS;
 	down_write(&pool->map_sem);
 	spin_lock(&pool->lock);
-	fbuf = lent_at(pool, page);
-	if (fbuf)
+	fbuf = owned_at(pool, page);
+	lent = fbuf && access_is_lent(&fbuf->access);
+	if (lent)
 		fbuf->access.flags |= ACCESS_SHADOW;
 	spin_unlock(&pool->lock);
-	if (fbuf && !shadow_of(pool, page)) {
+	if (lent && !shadow_of(pool, page)) {
 		/* Also one with write access that is yet to be taken away: no store is lost. */
 		window_zap(window, page, 1);
 		if (shadow_insert(pool, fbuf, page, shadow)) {
-			ret = VM_FAULT_OOM;
+			ret = VM_FAULT_SIGBUS;
 		} else {
 			shadow = NULL;
 			stats_count(&window->domain->counters, FBUFS_COUNT_BYTES_COPIED, PAGE_SIZE);
@@ -643,16 +646,15 @@ static vm_fault_t window_copy(struct fbufs_window *window, u32 page)
 static vm_fault_t window_store(struct vm_fault *vmf, struct fbufs_window *window, u32 page)
 {
 	struct fbufs_pool *pool = window->pool;
-	bool lent, back = false;
+	bool lent, back;
 	struct fbuf *fbuf;
 
 	if (READ_ONCE(window->domain->dead))
 		return VM_FAULT_SIGBUS;
 	spin_lock(&pool->lock);
-	fbuf = pool->orphan ? NULL : pool_find(pool, page);
+	fbuf = owned_at(pool, page);
 	lent = fbuf && access_is_lent(&fbuf->access);
-	if (fbuf && !lent)
-		back = access_originator_may_write(&fbuf->access);
+	back = fbuf && access_originator_may_write(&fbuf->access);
 	spin_unlock(&pool->lock);
 	if (!lent)
 		return back ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
@@ -735,7 +737,7 @@ static int window_access(struct vm_area_struct *vma, unsigned long address,
 	struct fbufs_window *window = vma->vm_private_data;
 	struct map_right right = { .write = false };
 	u32 page = (address - vma->vm_start) >> PAGE_SHIFT;
-	struct page *shown = NULL;
+	struct page *shown;
 	struct fbuf_cursor cursor;
 	int done = -EIO;
 
@@ -745,9 +747,10 @@ static int window_access(struct vm_area_struct *vma, unsigned long address,
 	if (window_right(window, page, &right)) {
 		done = min_t(int, len, PAGE_SIZE - offset_in_page(address));
 		shown = right.shadow;
-		fbuf_cursor_init(&cursor, right.fbuf, page - fbuf_first(right.fbuf));
-		if (!shown)
+		if (!shown) {
+			fbuf_cursor_init(&cursor, right.fbuf, page - fbuf_first(right.fbuf));
 			shown = pfn_to_page(fbuf_cursor_next(&cursor));
+		}
 		memcpy_from_page(buf, shown, offset_in_page(address), done);
 	}
 	up_read(&window->pool->map_sem);

@@ -11,15 +11,14 @@
  * shadow_alloc - a page for a shadow
  *
  * Context: May sleep. Charges the caller's memory cgroup.
- * Return: the page; NULL without memory; -ENOSPC as a pointer when the module's
- * limit is reached.
+ * Return: the page, or NULL: no memory, or the module's limit is reached.
  */
 struct page *shadow_alloc(void)
 {
 	struct page *shadow;
 
 	if (account_charge(1))
-		return ERR_PTR(-ENOSPC);
+		return NULL;
 	shadow = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!shadow)
 		account_uncharge(1);
@@ -52,18 +51,17 @@ int shadow_insert(struct fbufs_pool *pool, struct fbuf *fbuf, u32 page, struct p
 	return xa_err(xa_store(&pool->shadows, page, shadow, GFP_KERNEL_ACCOUNT));
 }
 
-/* The private copies become the bytes of the fbuf, which no window shows. Returns how many. */
-u32 shadow_merge(struct fbufs_pool *pool, struct fbuf *fbuf)
+/*
+ * The private copies of an fbuf that no window shows go. Returns how many.
+ * Context: map_sem for writing, or the fbuf is LEAVING.
+ */
+u32 shadow_drop(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	unsigned long page, first = fbuf_first(fbuf), last = first + fbuf_npages(fbuf) - 1;
-	struct fbuf_cursor cursor;
 	struct page *shadow;
 	u32 n = 0;
 
-	lockdep_assert_held_write(&pool->map_sem);
 	xa_for_each_range(&pool->shadows, page, shadow, first, last) {
-		fbuf_cursor_init(&cursor, fbuf, page - first);
-		copy_highpage(pfn_to_page(fbuf_cursor_next(&cursor)), shadow);
 		xa_erase(&pool->shadows, page);
 		shadow_free(shadow);
 		n++;
@@ -71,14 +69,17 @@ u32 shadow_merge(struct fbufs_pool *pool, struct fbuf *fbuf)
 	return n;
 }
 
-/* The private copies of an fbuf that is LEAVING, and that no window shows, go. */
-void shadow_drop(struct fbufs_pool *pool, struct fbuf *fbuf)
+/* The same, and first they become its bytes. Context: map_sem for writing. */
+u32 shadow_merge(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
 	unsigned long page, first = fbuf_first(fbuf), last = first + fbuf_npages(fbuf) - 1;
+	struct fbuf_cursor cursor;
 	struct page *shadow;
 
+	lockdep_assert_held_write(&pool->map_sem);
 	xa_for_each_range(&pool->shadows, page, shadow, first, last) {
-		xa_erase(&pool->shadows, page);
-		shadow_free(shadow);
+		fbuf_cursor_init(&cursor, fbuf, page - first);
+		copy_highpage(pfn_to_page(fbuf_cursor_next(&cursor)), shadow);
 	}
+	return shadow_drop(pool, fbuf);
 }

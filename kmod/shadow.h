@@ -26,6 +26,6 @@ struct page *shadow_alloc(void);
 void shadow_free(struct page *shadow);
 int shadow_insert(struct fbufs_pool *pool, struct fbuf *fbuf, u32 page, struct page *shadow);
 u32 shadow_merge(struct fbufs_pool *pool, struct fbuf *fbuf);
-void shadow_drop(struct fbufs_pool *pool, struct fbuf *fbuf);
+u32 shadow_drop(struct fbufs_pool *pool, struct fbuf *fbuf);
 
 #endif

@@ -455,7 +455,6 @@ static inline void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 		return;
 	}
 	access_undo_send(&fbuf->access);
-	pool_unlocked(pool);
 	fbuf->next = NULL;
 	if (pool->orphan)
 		pool_leave(pool, fbuf);

@@ -105,8 +105,8 @@ result<std::size_t> sender::allocate(std::size_t bytes, std::span<packet> out)
 }
 
 // One message of one slice; then up to @wanted fbufs of the same length for the cache.
-result<std::size_t> sender::send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
-				     std::uint64_t wanted)
+result<sent> sender::send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
+			      std::uint64_t wanted)
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
@@ -132,23 +132,23 @@ result<std::size_t> sender::send_one(const buffer& own, std::size_t length, std:
 		return sys::failure(static_cast<int>(-done));
 	if (args.out_refilled)
 		cache_->refill({fresh, args.out_refilled}, own.size_);
-	return 1;
+	return sent{.messages = 1, .bytes = length};
 }
 
 result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie)
 {
-	if (auto done = send_one(own, length, cookie, 0, cache_->wanted(2)); !done)
-		return std::unexpected(done.error());
-	own.cache_ = nullptr;
-	return sent{.messages = 1, .bytes = length};
+	auto done = send_one(own, length, cookie, 0, cache_->wanted(2));
+	if (done)
+		own.cache_ = nullptr;
+	return done;
 }
 
 result<sent> sender::lend(buffer& own, std::size_t length, std::uint64_t cookie)
 {
-	if (auto done = send_one(own, length, cookie, FBUFS_MESSAGE_NOTICE | FBUFS_MESSAGE_LEND, 0); !done)
-		return std::unexpected(done.error());
-	own.lent_ = true;
-	return sent{.messages = 1, .bytes = length};
+	auto done = send_one(own, length, cookie, FBUFS_MESSAGE_NOTICE | FBUFS_MESSAGE_LEND, 0);
+	if (done)
+		own.lent_ = true;
+	return done;
 }
 
 // Send what is in the scratch area. Returns how many messages.

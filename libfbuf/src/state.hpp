@@ -6,8 +6,8 @@
 
 #include "sys.hpp"
 
-#include <fbuf/pool.hpp>
 #include <fbuf/channel.hpp>
+#include <fbuf/pool.hpp>
 
 #include <atomic>
 #include <map>

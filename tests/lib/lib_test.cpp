@@ -27,8 +27,9 @@ struct Pair {
 	fbuf::sender sender;
 	fbuf::receiver receiver;
 
-	explicit Pair(const fbuf::channel_options& options = {}, std::uint64_t bytes = 4 << 20)
-		: pool(*originator.create_pool(bytes))
+	explicit Pair(const fbuf::channel_options& options = {}, std::uint64_t bytes = 4 << 20,
+		      fbuf::store_to_lent store = fbuf::store_to_lent::faults)
+		: pool(*originator.create_pool(bytes, store))
 	{
 		auto [made, end] = *originator.create_channel(options);
 		sender = std::move(made);
@@ -55,30 +56,9 @@ bool holds(std::span<const std::byte> bytes, int seed)
 	return true;
 }
 
-// As Pair, of a pool that does that for stores to what is lent.
-struct LendingPair {
-	fbuf::domain originator = *fbuf::domain::open();
-	fbuf::pool pool;
-	fbuf::domain other = *fbuf::domain::open();
-	fbuf::sender sender;
-	fbuf::receiver receiver;
-
-	explicit LendingPair(fbuf::store_to_lent store) : pool(*originator.create_pool(1 << 20, store))
-	{
-		auto [made, end] = *originator.create_channel({});
-		sender = std::move(made);
-		receiver = *other.attach_receiver(std::move(end));
-	}
-	~LendingPair()
-	{
-		sender = {};
-		receiver = {};
-	}
-};
-
 TEST(LibLend, ComesHomeAndIsLentAgain)
 {
-	LendingPair pair(fbuf::store_to_lent::faults);
+	Pair pair({}, 1 << 20, fbuf::store_to_lent::faults);
 	fbuf::buffer own = *pair.sender.allocate(8192);
 	const std::uint64_t handle = own.handle();
 	for (int round = 0; round < 3; round++) {
@@ -103,7 +83,7 @@ TEST(LibLend, ComesHomeAndIsLentAgain)
 
 TEST(LibLend, DestroyedIsGivenAway)
 {
-	LendingPair pair(fbuf::store_to_lent::faults);
+	Pair pair({}, 1 << 20, fbuf::store_to_lent::faults);
 	std::uint64_t handle = 0;
 	std::uint64_t used = 0;
 	{
@@ -126,7 +106,7 @@ TEST(LibLend, DestroyedIsGivenAway)
 
 TEST(LibLend, StoresGoToACopy)
 {
-	LendingPair pair(fbuf::store_to_lent::copies);
+	Pair pair({}, 1 << 20, fbuf::store_to_lent::copies);
 	fbuf::buffer own = *pair.sender.allocate(8192);
 	fill(own.data(), 1);
 	ASSERT_TRUE(pair.sender.lend(own, 8192));
@@ -140,7 +120,7 @@ TEST(LibLend, StoresGoToACopy)
 
 TEST(LibLend, StoresWait)
 {
-	LendingPair pair(fbuf::store_to_lent::waits);
+	Pair pair({}, 1 << 20, fbuf::store_to_lent::waits);
 	fbuf::buffer own = *pair.sender.allocate(8192);
 	fill(own.data(), 1);
 	ASSERT_TRUE(pair.sender.lend(own, 8192));

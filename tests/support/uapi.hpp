@@ -76,10 +76,11 @@ inline Fd open_domain()
 	return Fd(::open("/dev/fbufs", O_RDWR | O_CLOEXEC));
 }
 
-inline long pool_create(int domain, std::uint64_t bytes, fbufs_pool_create& out)
+inline long pool_create(int domain, std::uint64_t bytes, fbufs_pool_create& out, std::uint32_t flags = 0)
 {
 	out = {};
 	out.size = sizeof(out);
+	out.flags = flags;
 	out.bytes = bytes;
 	return call(domain, FBUFS_POOL_CREATE, out);
 }
@@ -271,9 +272,9 @@ struct Originator {
 	fbufs_pool_create pool = {};
 	Window window;
 
-	explicit Originator(std::uint64_t bytes = 16 << 20)
+	explicit Originator(std::uint64_t bytes = 16 << 20, std::uint32_t flags = 0)
 	{
-		if (pool_create(domain, bytes, pool) == 0)
+		if (pool_create(domain, bytes, pool, flags) == 0)
 			window = Window(domain, pool.out_pool, pool.out_span, PROT_READ | PROT_WRITE);
 	}
 	std::uint8_t* at(const fbufs_buffer& buffer) const { return window.at(buffer.position); }

@@ -13,28 +13,15 @@ using namespace uapi;
 
 constexpr std::size_t bytes = 4 * page;
 
-long pool_create_for(int domain, std::uint32_t flags, fbufs_pool_create& out, std::uint64_t size = 1 << 20)
-{
-	out = {};
-	out.size = sizeof(out);
-	out.flags = flags;
-	out.bytes = size;
-	return call(domain, FBUFS_POOL_CREATE, out);
-}
-
 // An originator with a pool of that kind, and a channel to a receiver in a domain of its own.
-struct Lender {
-	Fd domain = open_domain();
-	fbufs_pool_create pool = {};
-	Window window;
+struct Lender : Originator {
 	Fd reader = open_domain();
 	Fd sender, receiver;
 	Window read_window;
 
-	explicit Lender(std::uint32_t store, std::uint32_t channel = 0)
+	explicit Lender(std::uint32_t store, std::uint32_t channel = 0) : Originator(1 << 20, store)
 	{
-		EXPECT_EQ(pool_create_for(domain, store, pool), 0);
-		window = Window(domain, pool.out_pool, pool.out_span, PROT_READ | PROT_WRITE);
+		EXPECT_EQ(window.error(), 0);
 		EXPECT_EQ(channel_create(domain, channel | FBUFS_CHANNEL_ATTACH_SENDER, 0, sender, receiver), 0);
 		EXPECT_EQ(attach(receiver, reader), 0);
 		read_window = Window(reader, pool.out_pool, pool.out_span, PROT_READ);
@@ -71,18 +58,49 @@ struct Lender {
 	[[nodiscard]] std::uint64_t copied() const { return counters(domain)[FBUFS_COUNT_BYTES_COPIED]; }
 };
 
+// A store in a thread of its own.
+class Storing {
+public:
+	enum Step { begins, began, stored, faulted };
+
+	Storing(std::uint8_t* where, std::uint8_t value)
+		: thread_([this, where, value] {
+			  step_ = began;
+			  step_ = faults([=] { *static_cast<volatile std::uint8_t*>(where) = value; }) ? faulted : stored;
+		  })
+	{
+		EXPECT_TRUE(eventually([&] { return step_ != begins; }));
+	}
+	// Whether it has not been done after a while.
+	[[nodiscard]] bool waits() const
+	{
+		::usleep(50'000);
+		return step_ == began;
+	}
+	[[nodiscard]] Step ends()
+	{
+		thread_.join();
+		return step_;
+	}
+	[[nodiscard]] pthread_t thread() { return thread_.native_handle(); }
+
+private:
+	std::atomic<Step> step_ = begins;
+	std::jthread thread_;
+};
+
 class Stores : public IoTest {};
 
 TEST_F(Stores, FlagsOfThePool)
 {
 	Fd domain = open_domain();
 	fbufs_pool_create pool;
-	EXPECT_EQ(pool_create_for(domain, FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY, pool), -EINVAL);
-	EXPECT_EQ(pool_create_for(domain, 1U << 2, pool), -EINVAL);
-	EXPECT_EQ(pool_create_for(domain, FBUFS_POOL_STORE_WAIT, pool), 0);
+	EXPECT_EQ(pool_create(domain, 1 << 20, pool, FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY), -EINVAL);
+	EXPECT_EQ(pool_create(domain, 1 << 20, pool, 1U << 2), -EINVAL);
+	EXPECT_EQ(pool_create(domain, 1 << 20, pool, FBUFS_POOL_STORE_WAIT), 0);
 	domain = Fd();
 	domain = open_domain();
-	EXPECT_TRUE(eventually([&] { return pool_create_for(domain, FBUFS_POOL_STORE_COPY, pool) == 0; }));
+	EXPECT_TRUE(eventually([&] { return pool_create(domain, 1 << 20, pool, FBUFS_POOL_STORE_COPY) == 0; }));
 }
 
 TEST_F(Stores, LentComesBackUnderItsHandle)
@@ -365,22 +383,15 @@ TEST_F(Stores, WaitUntilItIsHome)
 	ASSERT_EQ(lender.lend(buffer), 1);
 	const Received got(lender.receiver);
 	ASSERT_EQ(got.result, 1);
-	std::atomic<int> step = 0;
-	std::jthread writer([&] {
-		step = 1;
-		lender.window.at(buffer.position)[3] = 0x99;
-		step = 2;
-	});
-	EXPECT_TRUE(eventually([&] { return step == 1; }));
-	::usleep(50'000);
-	EXPECT_EQ(step, 1);
+	Storing store(lender.window.at(buffer.position) + 3, 0x99);
+	EXPECT_TRUE(store.waits());
 	EXPECT_TRUE(lender.seen_by_reader(buffer) == pattern(bytes, 1));
 	// The address space is not locked meanwhile.
 	void* const some = ::mmap(nullptr, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	EXPECT_NE(some, MAP_FAILED);
 	EXPECT_EQ(::munmap(some, page), 0);
 	ASSERT_EQ(lender.release(got.message.message), 1);
-	writer.join();
+	EXPECT_EQ(store.ends(), Storing::stored);
 	EXPECT_EQ(lender.window.at(buffer.position)[3], 0x99);
 	EXPECT_EQ(lender.copied(), 0u);
 	EXPECT_EQ(counters(lender.domain)[FBUFS_COUNT_FAULTS_DENIED], 0u);
@@ -391,16 +402,10 @@ TEST_F(Stores, WaitEndsInAFaultWhenItIsGivenAway)
 	const Lender lender(FBUFS_POOL_STORE_WAIT);
 	const fbufs_buffer buffer = lender.filled(1);
 	ASSERT_EQ(lender.lend(buffer), 1);
-	std::atomic<int> step = 0;
-	std::jthread writer([&] {
-		step = 1;
-		step = store_faults(lender.window.at(buffer.position)) ? 2 : 3;
-	});
-	EXPECT_TRUE(eventually([&] { return step == 1; }));
-	::usleep(20'000);
+	Storing store(lender.window.at(buffer.position), 0xee);
+	EXPECT_TRUE(store.waits());
 	EXPECT_EQ(handles(lender.domain, FBUFS_FREE, {buffer.fbuf}), 1);
-	writer.join();
-	EXPECT_EQ(step, 2);
+	EXPECT_EQ(store.ends(), Storing::faulted);
 }
 
 TEST_F(Stores, WaitHandlesSignals)
@@ -415,22 +420,15 @@ TEST_F(Stores, WaitHandlesSignals)
 	ASSERT_EQ(lender.lend(buffer), 1);
 	const Received got(lender.receiver);
 	ASSERT_EQ(got.result, 1);
-	std::atomic<int> step = 0;
-	std::jthread writer([&] {
-		step = 1;
-		lender.window.at(buffer.position)[3] = 0x99;
-		step = 2;
-	});
-	EXPECT_TRUE(eventually([&] { return step == 1; }));
+	Storing store(lender.window.at(buffer.position) + 3, 0x99);
 	for (int i = 1; i <= 3; i++) {
 		::usleep(10'000);
-		::pthread_kill(writer.native_handle(), SIGUSR1);
+		::pthread_kill(store.thread(), SIGUSR1);
 		EXPECT_TRUE(eventually([&] { return handled == i; }));
 	}
-	EXPECT_EQ(step, 1);
+	EXPECT_TRUE(store.waits());
 	ASSERT_EQ(lender.release(got.message.message), 1);
-	writer.join();
-	EXPECT_EQ(step, 2);
+	EXPECT_EQ(store.ends(), Storing::stored);
 }
 
 TEST_F(Stores, WaitNeverInASystemCall)
@@ -471,16 +469,40 @@ TEST_F(Stores, WaitEndsWithTheDomain)
 	Lender lender(FBUFS_POOL_STORE_WAIT);
 	const fbufs_buffer buffer = lender.filled(1);
 	ASSERT_EQ(lender.lend(buffer), 1);
-	std::atomic<int> step = 0;
-	std::jthread writer([&] {
-		step = 1;
-		step = store_faults(lender.window.at(buffer.position)) ? 2 : 3;
-	});
-	EXPECT_TRUE(eventually([&] { return step == 1; }));
-	::usleep(20'000);
+	Storing store(lender.window.at(buffer.position), 0xee);
+	EXPECT_TRUE(store.waits());
 	lender.domain = Fd();
-	writer.join();
-	EXPECT_EQ(step, 2);
+	EXPECT_EQ(store.ends(), Storing::faulted);
+}
+
+// The reader is killed with the fbuf in its hands: it is the originator's again, and the store is done.
+TEST_F(Stores, WaitEndsWithTheReader)
+{
+	Originator lender(1 << 20, FBUFS_POOL_STORE_WAIT);
+	Fd sender, receiver;
+	ASSERT_EQ(channel_create(lender.domain, FBUFS_CHANNEL_ATTACH_SENDER, 0, sender, receiver), 0);
+	std::vector<fbufs_buffer> buffer(1);
+	ASSERT_EQ(alloc(sender, bytes, buffer), 1);
+	*lender.at(buffer[0]) = 1;
+	ASSERT_EQ(send_one(sender, buffer[0].fbuf, 0, bytes, 0, 0, FBUFS_MESSAGE_LEND), 1);
+	const pid_t child = ::fork();
+	if (child == 0) {
+		const Fd reader = open_domain();
+		if (attach(receiver, reader) == 0 && Received(receiver).result == 1)
+			::pause();
+		::_exit(1);
+	}
+	EXPECT_TRUE(eventually([&] { return end_info(receiver).out_attached && !end_info(receiver).out_queued; }));
+	receiver = Fd();
+	Storing store(lender.at(buffer[0]), 2);
+	EXPECT_TRUE(store.waits());
+	EXPECT_EQ(::kill(child, SIGKILL), 0);
+	int status = 0;
+	EXPECT_EQ(::waitpid(child, &status, 0), child);
+	EXPECT_TRUE(WIFSIGNALED(status)) << "it did not hold the message";
+	EXPECT_EQ(store.ends(), Storing::stored);
+	EXPECT_EQ(*lender.at(buffer[0]), 2);
+	EXPECT_EQ(locate(lender.domain, buffer[0].position).out_state, FBUFS_STATE_OWNED);
 }
 
 TEST_F(Stores, WaitForTheKernel)
@@ -491,20 +513,13 @@ TEST_F(Stores, WaitForTheKernel)
 	ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
 	const Fd out(ends[0]), in(ends[1]);
 	ASSERT_EQ(submit(lender.domain, write_op(in), {slice_of(buffer.fbuf, 0, page)}), 1);
-	std::atomic<int> step = 0;
-	std::jthread writer([&] {
-		step = 1;
-		*lender.window.at(buffer.position) = 0x21;
-		step = 2;
-	});
-	EXPECT_TRUE(eventually([&] { return step == 1; }));
-	::usleep(20'000);
-	EXPECT_EQ(step, 1);
+	Storing store(lender.window.at(buffer.position), 0x21);
+	EXPECT_TRUE(store.waits());
 	Bytes got(page);
 	ASSERT_EQ(::read(out, got.data(), page), static_cast<ssize_t>(page));
 	EXPECT_EQ(std::memcmp(got.data(), pattern(bytes, 4).data(), page), 0);
 	EXPECT_EQ(finish_one(lender.domain).result, static_cast<long>(page));
-	writer.join();
+	EXPECT_EQ(store.ends(), Storing::stored);
 	EXPECT_EQ(*lender.window.at(buffer.position), 0x21);
 }
 

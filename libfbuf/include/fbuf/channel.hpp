@@ -152,8 +152,8 @@ private:
 	struct scratch_delete {
 		void operator()(scratch* which) const noexcept;
 	};
-	result<std::size_t> send_one(const buffer& own, std::size_t length, std::uint64_t cookie,
-				     std::uint32_t flags, std::uint64_t wanted);
+	result<sent> send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
+			      std::uint64_t wanted);
 	result<std::size_t> transmit(std::size_t refill_bytes);
 	detail::domain_state* domain_ = nullptr;
 	detail::buffer_cache* cache_ = nullptr;
