@@ -185,11 +185,11 @@ void Actor::post_message(std::uint64_t message)
  * What must never be
  */
 
-// Where the bytes are in this process, or null.
+// Where the bytes are in this process, or null; not where it may have private copies.
 const std::uint8_t* Actor::find(std::uint64_t position, std::size_t length) const
 {
 	for (const Window& window : windows_)
-		if (window.base && position >= window.offset && position + length <= window.offset + window.span)
+		if (window.base && !(copies_ && &window == &windows_[self_]) && position >= window.offset && position + length <= window.offset + window.span)
 			return window.base + (position - window.offset);
 	return nullptr;
 }
@@ -249,10 +249,12 @@ void Actor::do_open()
 void Actor::do_pool_create(const Op& op)
 {
 	fbufs_pool_create args = {};
+	args.flags = op.b & (FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY);
 	args.bytes = op.a ? std::min<std::uint64_t>(length_of(op.x), 64 << 20) : 1 << 20;
 	if (call(domain_, FBUFS_POOL_CREATE, args) == 0) {
 		board_.span[self_] = args.out_span;
 		board_.pool[self_] = args.out_pool;
+		copies_ = args.flags & FBUFS_POOL_STORE_COPY;
 	}
 }
 
@@ -434,7 +436,7 @@ void Actor::do_send(const Op& op)
 	const std::size_t n = op.n % (messages.size() + 1);
 	for (std::size_t i = 0; i < n; i++) {
 		messages[i].slices = op.d == 255 ? op.y : static_cast<std::uint32_t>(each);
-		messages[i].flags = op.c & 2 ? FBUFS_MESSAGE_NOTICE : 0;
+		messages[i].flags = (op.c & 2 ? FBUFS_MESSAGE_NOTICE : 0) | (op.c & 128 ? FBUFS_MESSAGE_LEND : 0);
 		messages[i].cookie = i;
 	}
 	for (std::size_t i = 0; i < slices.size(); i++) {

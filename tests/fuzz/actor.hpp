@@ -103,6 +103,7 @@ private:
 	std::array<Window, actors> windows_ = {};
 	std::vector<Held> held_;
 	unsigned next_message_ = 0;
+	bool copies_ = false; // stores to what is locked go to private copies
 	// Nobody else in this process: what is held stays held until this thread says otherwise.
 	bool alone_ = true;
 };

@@ -19,9 +19,9 @@ Op op(unsigned who, Code code, std::uint8_t a = 0, std::uint8_t b = 0, std::uint
 }
 
 // Actor 0 with a pool and a channel, whose receiving end is actor 1's, and both windows.
-Program path(std::uint8_t flags)
+Program path(std::uint8_t flags, std::uint8_t stores = 0)
 {
-	return {op(0, open_domain), op(0, pool_create, 1, 0, 0, 0, 1, 1 << 3 | 2 | 64 << 2), op(0, map, 0),
+	return {op(0, open_domain), op(0, pool_create, 1, stores, 0, 0, 1, 1 << 3 | 2 | 64 << 2), op(0, map, 0),
 		op(1, open_domain), op(0, channel_create, 0, 1, static_cast<std::uint8_t>(flags | FBUFS_CHANNEL_ATTACH_SENDER)),
 		op(1, fetch, 0, 1, 0), op(0, close_end, 1), op(1, attach, 0), op(1, map, 0)};
 }
@@ -44,6 +44,10 @@ Program round(std::uint8_t which = 0)
 
 std::vector<Seed> seeds()
 {
+	constexpr std::uint8_t lend = 128;
+	const Program lent = {op(0, alloc, 0), op(0, touch, 0, 3), op(0, send, 0, 0, lend), op(1, receive, 0), op(0, touch, 0, 3),
+			      op(1, touch, 0, 0), op(1, release, 0), op(0, touch, 0, 3), op(0, send, 0, 0, lend),
+			      op(0, give_back, 0), op(1, receive, 0), op(1, release, 1)};
 	const Program cached_volatile = path(FBUFS_CHANNEL_VOLATILE) + round(0) + round(1);
 	return {
 		{"cached", path(0) + round(0) + round(1)},
@@ -61,6 +65,9 @@ std::vector<Seed> seeds()
 					      op(2, attach, 0)} + round() + Program{op(2, receive, 0), op(2, make_mutable, 0)}},
 		{"mutable", path(0) + Program{op(1, pool_create, 0), op(1, map, 1), op(0, alloc, 0), op(0, send, 0),
 					      op(1, receive, 0), op(1, make_mutable, 0), op(1, touch, 1, 2)}},
+		{"lent", path(0) + lent},
+		{"store_waits", path(0, FBUFS_POOL_STORE_WAIT) + lent},
+		{"store_copies", path(0, FBUFS_POOL_STORE_COPY) + lent},
 		{"notices", path(0) + Program{op(0, alloc, 0, 0, 0, 0, 3), op(0, send, 0, 0, 2, 2, 1), op(1, receive, 0),
 					      op(1, release, 0), op(0, notices, 0, 0, 0, 0, 8), op(0, poll, 0)}},
 		{"waits", path(0) + Program{op(1 | in_thread, receive, 0, 0, 1), op(0, alloc, 0), op(0, send, 0),
