@@ -20,7 +20,7 @@ using tool::failure;
 constexpr const char* names[] = {
 	"fbufs-volatile-cached", "fbufs-secure-cached", "fbufs-volatile-uncached", "fbufs-secure-uncached",
 	"pipe", "unix-stream", "unix-seqpacket", "tcp", "mq", "memfd-sealed", "vmsplice", "process-vm-readv",
-	"shm-futex", "uring-msg", "mremap", "mprotect", "cow", "memcpy",
+	"uring-fixed", "shm-futex", "uring-msg", "mremap", "mprotect", "cow", "memcpy",
 };
 
 constexpr std::array touches = {"none", "header", "page", "all"};
@@ -158,7 +158,7 @@ std::string missing(const std::string& mechanism)
 		return mq_missing();
 	if (mechanism == "process-vm-readv")
 		return vm_readv_missing();
-	if (mechanism == "uring-msg")
+	if (mechanism.starts_with("uring-"))
 		return uring_missing();
 	return "";
 }

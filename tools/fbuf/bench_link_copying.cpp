@@ -5,6 +5,7 @@
 
 #include "bench_link.hpp"
 #include "bench_run.hpp"
+#include "bench_uring.hpp"
 
 #include <array>
 #include <cerrno>
@@ -65,13 +66,14 @@ protected:
 		const auto into = std::span(buffer_).first(at_a_time(most) * shape_.bytes);
 		std::size_t have = 0;
 		do {
-			const ssize_t n = ::read(ends_[0].fd(), into.data() + have, into.size() - have);
+			const ssize_t n = read_some(into.subspan(have));
 			if (n <= 0)
 				die("read");
 			have += static_cast<std::size_t>(n);
 		} while (have % shape_.bytes);
 		return static_cast<unsigned>(have / shape_.bytes);
 	}
+	virtual ssize_t read_some(std::span<std::byte> into) { return ::read(ends_[0].fd(), into.data(), into.size()); }
 	void take_ends(const std::array<int, 2>& fds)
 	{
 		ends_[0] = descriptor(fds[0]);
@@ -88,7 +90,7 @@ public:
 	void produce(std::uint64_t first, unsigned count) override
 	{
 		for (auto left = outgoing(first, count); !left.empty();) {
-			const ssize_t n = ::write(ends_[1].fd(), left.data(), left.size());
+			const ssize_t n = write_some(left);
 			if (n < 0)
 				die("write");
 			left = left.subspan(static_cast<std::size_t>(n));
@@ -100,6 +102,9 @@ public:
 		check(first, count);
 		return count;
 	}
+
+protected:
+	virtual ssize_t write_some(std::span<const std::byte> from) { return ::write(ends_[1].fd(), from.data(), from.size()); }
 };
 
 // As large as it may be without privilege: fewer switches.
@@ -126,6 +131,58 @@ public:
 			die("socketpair");
 		take_ends(fds);
 	}
+};
+
+// The same through io_uring, with buffer and socket registered: each side's pages are looked up once.
+class uring_fixed_link : public unix_stream_link {
+public:
+	explicit uring_fixed_link(const shape& of) : unix_stream_link(of), producer_(1, true), consumer_(1, true) {}
+	void open_producer() override
+	{
+		unix_stream_link::open_producer();
+		start(producer_, ends_[1]);
+	}
+	void open_consumer(unsigned index) override
+	{
+		unix_stream_link::open_consumer(index);
+		start(consumer_, ends_[0]);
+	}
+
+protected:
+	ssize_t read_some(std::span<std::byte> into) override { return move(IORING_OP_READ_FIXED, into); }
+	// What is sent on lies in the buffer of the link that it came by.
+	ssize_t write_some(std::span<const std::byte> from) override
+	{
+		return move(source_ ? IORING_OP_WRITE : IORING_OP_WRITE_FIXED, from);
+	}
+
+private:
+	void start(uring& own, const descriptor& end)
+	{
+		own_ = &own;
+		own_->enable();
+		own_->register_file(end.fd());
+		own_->register_buffer(buffer_);
+	}
+	ssize_t move(std::uint8_t how, std::span<const std::byte> bytes)
+	{
+		io_uring_sqe& entry = own_->prepare();
+		entry.opcode = how;
+		entry.flags = IOSQE_FIXED_FILE;
+		entry.addr = reinterpret_cast<std::uint64_t>(bytes.data());
+		entry.len = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), 1 << 30));
+		own_->submit_and_wait();
+		const auto done = own_->next();
+		if (!done)
+			return 0;
+		if (done->result < 0)
+			errno = -done->result;
+		return done->result;
+	}
+
+	uring producer_;
+	uring consumer_;
+	uring* own_ = nullptr;
 };
 
 // Loopback; nothing waits for more to send with it, and buffers are as large as may be without privilege,
@@ -391,6 +448,7 @@ struct kind {
 constexpr kind kinds[] = {
 	{"pipe", make_one<pipe_link>},
 	{"unix-stream", make_one<unix_stream_link>},
+	{"uring-fixed", make_one<uring_fixed_link>},
 	{"unix-seqpacket", make_one<seqpacket_link>},
 	{"tcp", make_one<tcp_link>},
 	{"mq", make_one<mq_link>},
