@@ -144,7 +144,7 @@ $(foreach group,$(TEST_GROUPS),$(eval $(call test_group,$(group))))
 TESTS := $(TEST_GROUPS:%=$(B)/tests/%)
 tests: $(TESTS)
 
-check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools examples ## all tests, in the VM
+check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools examples ## all tests, in the VM; some under the debug kernel, too, where that is built
 	@tests/check stock
 
 check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools examples ## the same under KASAN, lockdep and the other checkers
