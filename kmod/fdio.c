@@ -976,6 +976,9 @@ static int domain_wait(struct fbufs_domain *domain)
 	bool drains = domain_drains(domain);
 	int err;
 
+	/* No operation goes on then; one that could would be news, time and again. */
+	if (signal_pending(current))
+		return -EINTR;
 	if (!drains)
 		err = wait_event_interruptible(domain->wait, fdio_has_news(domain) ||
 					       READ_ONCE(domain->dead));

@@ -373,6 +373,41 @@ TEST_F(IoFailures, WaitingIsInterrupted)
 	EXPECT_GE(cancel(actor.domain, 4), 1);
 }
 
+// Waits in a child for far more than comes, with a signal every 2 ms: each ends the waiting.
+int wait_among_signals(int fd)
+{
+	const Actor own(32 << 20);
+	struct sigaction action = {};
+	action.sa_handler = [](int) {};
+	::sigaction(SIGALRM, &action, nullptr);
+	const itimerval often = {{0, 2000}, {0, 2000}};
+	::setitimer(ITIMER_REAL, &often, nullptr);
+	CHILD_EXPECT(submit(own.domain, read_op(fd, 16 << 20, 1, FBUFS_IO_ALL | FBUFS_IO_COPY)) == 1);
+	for (int i = 0; i < 100; i++)
+		CHILD_EXPECT(Call(own.domain, {}, {}, 1).result == -EINTR);
+	return 0;
+}
+
+// Also when a descriptor has more whenever it is looked at.
+TEST_F(IoFailures, WaitingIsInterruptedAmongNews)
+{
+	const Ends pipe = make_pipe();
+	ASSERT_EQ(::fcntl(pipe.in, F_SETFL, O_NONBLOCK), 0);
+	const pid_t child = ::fork();
+	if (child == 0)
+		::_exit(wait_among_signals(pipe.out));
+	std::atomic<bool> stop = false;
+	std::thread feeder([&] {
+		while (!stop)
+			(void)!::write(pipe.in, "abcd", 4);
+	});
+	int status = -1;
+	EXPECT_TRUE(eventually([&] { return ::waitpid(child, &status, WNOHANG) == child; }, 20'000)) << "it does not end";
+	EXPECT_EQ(status, 0);
+	stop = true;
+	feeder.join();
+}
+
 TEST_F(IoFailures, NothingToWaitFor)
 {
 	Blocked none([&] { return Call(actor.domain, {}, {}, 4).result; });
