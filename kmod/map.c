@@ -586,6 +586,12 @@ static bool is_lent_at(struct fbufs_pool *pool, u32 page)
 }
 
 /*
+ * After pfn_mkwrite() the core makes the entry writable for anything but an error and
+ * NOPAGE: a retry alone would be taken for a yes, and without the mmap lock.
+ */
+#define WINDOW_RETRY (VM_FAULT_RETRY | VM_FAULT_NOPAGE)
+
+/*
  * FBUFS_POOL_STORE_WAIT: the store is done again when the fbuf is no longer locked.
  * Not for system calls: they would keep locks of others meanwhile, for as long as
  * a receiver likes. What cannot be waited for is denied. May give up the mmap lock.
@@ -595,14 +601,14 @@ static vm_fault_t window_wait(struct vm_fault *vmf, struct fbufs_pool *pool, u32
 	if (!(vmf->flags & FAULT_FLAG_USER) || !(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
 		return VM_FAULT_SIGBUS;
 	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
-		return VM_FAULT_RETRY;
+		return WINDOW_RETRY;
 	pool_get(pool);
 	/* The window may go from here on. */
 	release_fault_lock(vmf);
 	/* A signal is delivered before the store is tried again. */
 	wait_event_interruptible(pool->unlocked, !is_lent_at(pool, page));
 	pool_put(pool);
-	return VM_FAULT_RETRY;
+	return WINDOW_RETRY;
 }
 
 /*

@@ -397,6 +397,23 @@ TEST_F(Stores, WaitUntilItIsHome)
 	EXPECT_EQ(counters(lender.domain)[FBUFS_COUNT_FAULTS_DENIED], 0u);
 }
 
+// Where the originator has read, there is an entry, which a store finds read-only.
+TEST_F(Stores, WaitWhereItWasRead)
+{
+	const Lender lender(FBUFS_POOL_STORE_WAIT);
+	const fbufs_buffer buffer = lender.filled(1);
+	ASSERT_EQ(lender.lend(buffer), 1);
+	const Received got(lender.receiver);
+	ASSERT_EQ(got.result, 1);
+	EXPECT_TRUE(lender.seen_by_originator(buffer) == pattern(bytes, 1));
+	Storing store(lender.window.at(buffer.position) + 3, 0x99);
+	EXPECT_TRUE(store.waits());
+	EXPECT_TRUE(lender.seen_by_reader(buffer) == pattern(bytes, 1));
+	ASSERT_EQ(lender.release(got.message.message), 1);
+	EXPECT_EQ(store.ends(), Storing::stored);
+	EXPECT_EQ(lender.window.at(buffer.position)[3], 0x99);
+}
+
 TEST_F(Stores, WaitEndsInAFaultWhenItIsGivenAway)
 {
 	const Lender lender(FBUFS_POOL_STORE_WAIT);
