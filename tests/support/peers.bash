@@ -28,6 +28,7 @@ clean_up() {
 		ip netns del "$each"
 	done
 	cd /
+	grep -o " $place/[^ ]*" /proc/mounts | xargs -r umount
 	rm -rf "$place"
 	exit $status
 }
@@ -54,7 +55,16 @@ end() { # NS DEVICE NET.HOST
 	ip -n "$1" link set "$2" up
 }
 
-in_ns() { local ns=$1; shift; ip netns exec "$ns" "$@"; }
+# step COMMAND...: no step takes longer, and one that does ends all.
+step() {
+	local status=0
+	timeout -k 5 "${STEP:-120}" "$@" || status=$?
+	[ $status != 124 ] || say "it did not end within ${STEP:-120} s: $*"
+	return $status
+}
+# serve NS COMMAND... &: what lives as long as the script, or until it is killed.
+serve() { local ns=$1; shift; exec ip netns exec "$ns" "$@"; }
+in_ns() { local ns=$1; shift; step ip netns exec "$ns" "$@"; }
 near() { in_ns near "$@"; }
 far() { in_ns far "$@"; }
 
@@ -76,9 +86,24 @@ finished() {
 	for pid in "$@"; do wait "$pid" || die "$what: a program ended with $?"; done
 }
 
+# gone NAME PID: a process that has to end now does; $status is how.
+gone() {
+	local _
+	for _ in $(seq 400); do
+		if [ ! -e "/proc/$2" ]; then
+			status=0
+			wait "$2" 2>/dev/null || status=$?
+			return 0
+		fi
+		sleep 0.05
+	done
+	die "$1 does not end: $(tail -n +1 "/proc/$2/stat" "/proc/$2/stack")"
+}
+
 # same NAME FILE [WANTED]: by SHA-256; the file goes.
 same() {
-	[ "$(sha256sum <"$2")" = "$(sha256sum <"${3:-data}")" ] || die "$1: the content differs"
+	[ "$(sha256sum <"$2")" = "$(sha256sum <"${3:-data}")" ] ||
+		die "$1: the content differs: $(cmp "$2" "${3:-data}" 2>&1), $(stat -c %s "$2" "${3:-data}" | xargs) bytes"
 	say "$1"
 	rm -f "$2"
 }
