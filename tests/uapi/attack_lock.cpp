@@ -1262,6 +1262,8 @@ void soft_dirty(Target& target)
 	}
 	void* pages[fbuf_pages];
 	int nodes[fbuf_pages] = {}, status[fbuf_pages];
+	// A kernel without NUMA has no such call.
+	std::fill_n(status, fbuf_pages, -ENOSYS);
 	for (std::size_t i = 0; i < fbuf_pages; i++)
 		pages[i] = target.at(i * page);
 	::syscall(SYS_move_pages, 0, fbuf_pages, pages, nodes, status, 2);
