@@ -36,21 +36,29 @@ struct camera {
 	struct fbufs_sample_status status;
 };
 
-static void frame_fill(struct camera *camera, struct fbufs_output *output)
+/* The words behind the header. */
+static void frame_draw(struct fbufs_frame *frame)
 {
-	struct fbufs_frame *frame = output->data;
-	u64 *words = output->data;
+	u64 *words = (u64 *)frame;
 	u32 i;
 
+	for (i = sizeof(*frame) / 8; i < frame->bytes / 8; i++)
+		words[i] = fbufs_frame_word(frame->sequence, i);
+}
+
+static void frame_fill(struct camera *camera, struct fbufs_output *output, u64 time)
+{
+	struct fbufs_frame *frame = output->data;
+
 	frame->sequence = camera->status.done;
-	frame->time = ktime_get_ns();
+	frame->time = time;
 	frame->bytes = camera->config.bytes;
 	frame->pattern = !(camera->config.flags & FBUFS_SAMPLE_HEADER);
-	for (i = sizeof(*frame) / 8; frame->pattern && i < frame->bytes / 8; i++)
-		words[i] = fbufs_frame_word(frame->sequence, i);
 	output->cookie = frame->sequence;
 	output->length = frame->bytes;
 	camera->status.done++;
+	if (frame->pattern)
+		frame_draw(frame);
 }
 
 /* Up to BURST frames. Returns how many had an fbuf. Context: any, under the camera's lock. */
@@ -58,11 +66,12 @@ static u32 camera_shoot(struct camera *camera, u32 n)
 {
 	struct fbufs_output outputs[BURST];
 	int got = fbufs_source_alloc(camera->source, outputs, n), i;
+	u64 now = ktime_get_ns();
 
 	if (got < 0)
 		got = 0;
 	for (i = 0; i < got; i++)
-		frame_fill(camera, &outputs[i]);
+		frame_fill(camera, &outputs[i], now);
 	if (got)
 		camera->status.messages += fbufs_source_deliver(camera->source, outputs, got);
 	camera->status.done += n - got;

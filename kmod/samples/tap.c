@@ -11,7 +11,6 @@
 #include <linux/fbufs.h>
 #include <linux/fs.h>
 #include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/miscdevice.h>
 #include <linux/mutex.h>
 #include <linux/netdevice.h>
@@ -121,9 +120,7 @@ static void tap_packet(struct tap *tap, const struct sk_buff *skb)
 static int tap_receive(struct sk_buff *skb, struct net_device *dev, struct packet_type *type,
 		       struct net_device *original)
 {
-	/* On a loopback interface whatever is sent is received, too. */
-	if (skb_mac_header_was_set(skb) &&
-	    !(skb->pkt_type == PACKET_OUTGOING && dev->flags & IFF_LOOPBACK))
+	if (skb_mac_header_was_set(skb))
 		tap_packet(container_of(type, struct tap, type), skb);
 	consume_skb(skb);
 	return 0;
@@ -187,6 +184,8 @@ static int tap_start(struct tap *tap, const struct fbufs_sample_start *config)
 		tap->dev = dev;
 		tap->type = (struct packet_type){
 			.type = cpu_to_be16(ETH_P_ALL), .dev = dev, .func = tap_receive,
+			/* On a loopback interface whatever is sent is received, too. */
+			.ignore_outgoing = dev->flags & IFF_LOOPBACK,
 		};
 		dev_add_pack(&tap->type);
 	}
