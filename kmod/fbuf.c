@@ -144,25 +144,17 @@ void fbuf_pages_free(struct fbuf *fbuf)
 	fbuf->scattered = false;
 }
 
-/**
- * fbuf_address - where the kernel sees all of an fbuf
- * @fbuf: an fbuf that cannot go meanwhile
- *
- * Pages of several blocks are mapped one behind the other the first time, and stay
- * so until they go.
- *
- * Context: May sleep, but for fbufs of one block.
- * Return: the address of its first byte, or NULL without memory.
+/*
+ * For fbuf_address(): pages of several blocks are mapped one behind the other the
+ * first time, and stay so until they go.
  */
-void *fbuf_address(struct fbuf *fbuf)
+void *fbuf_address_scattered(struct fbuf *fbuf)
 {
 	u32 npages = fbuf_npages(fbuf), i;
 	struct fbuf_cursor cursor;
 	struct page **pages;
 	void *address;
 
-	if (!fbuf->scattered)
-		return folio_address(fbuf->folio);
 	address = READ_ONCE(fbuf->folios[-1]);
 	if (address)
 		return address;

@@ -129,11 +129,23 @@ static inline struct fbuf *fbuf_of_folio(const struct folio *folio)
 
 int fbuf_pages_alloc(struct fbuf *fbuf);
 void fbuf_pages_free(struct fbuf *fbuf);
-void *fbuf_address(struct fbuf *fbuf);
+void *fbuf_address_scattered(struct fbuf *fbuf);
 bool fbuf_pages_are_home(const struct fbuf *fbuf);
 void fbuf_pages_move(struct fbuf *to, struct fbuf *from);
 void fbuf_pages_zero(struct fbuf *fbuf, u64 offset);
 void fbuf_cursor_init(struct fbuf_cursor *cursor, struct fbuf *fbuf, u32 page);
+
+/**
+ * fbuf_address - where the kernel sees all of an fbuf
+ * @fbuf: an fbuf that cannot go meanwhile
+ *
+ * Context: May sleep, but for fbufs of one block.
+ * Return: the address of its first byte, or NULL without memory.
+ */
+static inline void *fbuf_address(struct fbuf *fbuf)
+{
+	return fbuf->scattered ? fbuf_address_scattered(fbuf) : folio_address(fbuf->folio);
+}
 
 /* The next page frame, of a run of @n that the cursor passes over. */
 static inline unsigned long fbuf_cursor_block(struct fbuf_cursor *cursor, unsigned long *n)

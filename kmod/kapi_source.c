@@ -6,9 +6,12 @@
  * The locks below this file are for process context. So that drivers can allocate
  * and deliver in interrupts all the same, a source keeps fbufs at hand: each of its
  * *slots* is EMPTY, or has an fbuf that is the kernel's (SENDING and locked) and is
- * READY to be allocated, TAKEN by the driver, or PENDING until it is sent. Drivers
- * move slots between the last three; the *pump*, a work item or a caller that may
+ * READY to be allocated or TAKEN by the driver. To deliver one is to empty its slot
+ * into a ring of what is *pending*. The *pump*, a work item or a caller that may
  * sleep, sends what is pending, and fills empty slots with what came home.
+ *
+ * No more fbufs are in slots and pending together than there are slots, so that the
+ * ring has room for whatever is TAKEN.
  *
  * A driver knows a slot by its ticket: index and use. A ticket of a former use is
  * refused, so that a double free or a delivery after it changes nothing.
@@ -36,18 +39,27 @@
 /* How many fbufs the pump moves at a time. */
 #define BATCH 32
 
-enum slot_state { SLOT_EMPTY, SLOT_READY, SLOT_TAKEN, SLOT_PENDING };
+enum slot_state { SLOT_EMPTY, SLOT_READY, SLOT_TAKEN };
 
+/**
+ * struct source_slot - a place for an fbuf that is at hand
+ * @next: in its list, while EMPTY or READY
+ * @fbuf: the fbuf, unless EMPTY
+ * @data: where the kernel sees it
+ * @ticket: index of the slot, and number of this use of it
+ * @mappings: for devices; while TAKEN
+ * @state: enum slot_state
+ */
 struct source_slot {
+	struct source_slot *next;
 	struct fbuf *fbuf;
 	void *data;
-	u64 cookie;
-	u32 offset;
-	u32 length;
-	u32 use;
+	u64 ticket;
 	u16 mappings;
-	u8 state;		/* enum slot_state */
+	u8 state;
 };
+
+#define TICKET_USE BIT_ULL(32)		/* a ticket's next use */
 
 /**
  * struct fbufs_source - see the head of this file
@@ -58,6 +70,7 @@ struct source_slot {
  * @user: the domain whose pool it is, with a reference
  * @pool: the pool, with a reference
  * @class: where its fbufs are at home
+ * @bytes: of each, whole pages
  * @notice: see struct fbufs_source_config
  * @data: for it
  * @room: on the wait queue of the end
@@ -68,19 +81,16 @@ struct source_slot {
  * @lock: see above
  * @slots: the slots
  * @count: how many
- * @ready: stack of slots
+ * @ready: those that are READY
  * @nready: how many
- * @taken: slots that are TAKEN
- * @low: too few are ready: pump when one comes home
+ * @taken: how many are TAKEN
+ * @empty: those that are EMPTY
  * @closed: no more allocations
  * @orphan: nor when the pool has no owner any more
- * @pending: ring of slots
+ * @pending: ring of messages
  * @mask: its size less one
- * @head: the oldest
+ * @head: the oldest; only the pump moves it
  * @tail: where the next one goes
- * @empty: stack of slots; guarded by @mutex
- * @nempty: how many
- * @out: fbufs that are with receivers
  */
 struct fbufs_source {
 	struct module *owner;
@@ -90,6 +100,7 @@ struct fbufs_source {
 	struct fbufs_domain *user;
 	struct fbufs_pool *pool;
 	struct fbufs_class *class;
+	size_t bytes;
 	void (*notice)(void *data, u64 fbuf);
 	void *data;
 	struct wait_queue_entry room;
@@ -101,20 +112,16 @@ struct fbufs_source {
 	spinlock_t lock;	/* see above */
 	struct source_slot *slots;
 	u32 count;
-	u32 *ready;
+	struct source_slot *ready;
 	u32 nready;
 	u32 taken;
-	bool low;
+	struct source_slot *empty;
 	bool closed;
 	bool orphan;
-	u32 *pending;
+	struct channel_output *pending;
 	u32 mask;
 	u32 head;
 	u32 tail;
-
-	u32 *empty;
-	u32 nempty;
-	atomic_t out;
 };
 
 static struct workqueue_struct *pumps;
@@ -128,13 +135,18 @@ static void source_start_pump(struct fbufs_source *source)
 	queue_work(pumps, &source->work);
 }
 
+/* Too few are ready: pump when one comes home. */
+static bool is_low(const struct fbufs_source *source)
+{
+	return READ_ONCE(source->nready) < DIV_ROUND_UP(source->count, 2);
+}
+
 /* Context: under the pool's lock. */
 static void source_on_home(struct fbufs_class *class, u64 handle)
 {
 	struct fbufs_source *source = class->source;
 
-	atomic_dec(&source->out);
-	if (READ_ONCE(source->low))
+	if (is_low(source))
 		source_start_pump(source);
 	if (source->notice)
 		source->notice(source->data, handle);
@@ -160,94 +172,116 @@ static int source_user_woken(struct wait_queue_entry *entry, unsigned int mode, 
 	return 0;
 }
 
-/* The oldest pending slots, which stay so. Returns how many. */
-static u32 pending_peek(struct fbufs_source *source, struct channel_output *outputs)
+/* The oldest pending messages, as far as they lie side by side. Context: under @mutex. */
+static u32 pending_peek(const struct fbufs_source *source, const struct channel_output **outputs)
 {
-	u32 n, i;
+	u32 at = source->head & source->mask;
 
-	spin_lock_irq(&source->lock);
-	n = min_t(u32, source->tail - source->head, BATCH);
-	for (i = 0; i < n; i++) {
-		struct source_slot *slot;
-
-		slot = &source->slots[source->pending[(source->head + i) & source->mask]];
-		outputs[i] = (struct channel_output){
-			.fbuf = slot->fbuf, .cookie = slot->cookie,
-			.offset = slot->offset, .length = slot->length,
-		};
-	}
-	spin_unlock_irq(&source->lock);
-	return n;
+	*outputs = &source->pending[at];
+	/* Pairs with the release in fbufs_source_deliver(). */
+	return min3(smp_load_acquire(&source->tail) - source->head, source->mask + 1 - at,
+		    (u32)BATCH);
 }
 
-/* The oldest pending slots were sent, or, if not, are ready again. */
-static void pending_done(struct fbufs_source *source, u32 n, bool sent)
+/* Pending messages that nobody is to have. */
+static void pending_drop(struct fbufs_source *source, const struct channel_output *outputs, u32 n)
 {
-	spin_lock_irq(&source->lock);
-	while (n--) {
-		u32 index = source->pending[source->head & source->mask];
+	struct fbuf *fbufs[BATCH];
+	u32 i;
 
-		WRITE_ONCE(source->head, source->head + 1);
-		if (sent) {
-			source->slots[index].fbuf = NULL;
-			source->slots[index].state = SLOT_EMPTY;
-			source->empty[source->nempty++] = index;
-		} else {
-			source->slots[index].state = SLOT_READY;
-			source->ready[source->nready++] = index;
-		}
-	}
-	spin_unlock_irq(&source->lock);
+	for (i = 0; i < n; i++)
+		fbufs[i] = outputs[i].fbuf;
+	transfer_free_from_kernel(source->pool, fbufs, n);
 }
 
 /* Send what is pending, while there is room. Context: under @mutex. */
 static void source_send(struct fbufs_source *source)
 {
-	struct channel_output outputs[BATCH] __uninitialized;
+	const struct channel_output *outputs;
 	int done;
 	u32 n;
 
-	while ((n = pending_peek(source, outputs))) {
-		/* Before they can come home. */
-		atomic_add(n, &source->out);
+	while ((n = pending_peek(source, &outputs))) {
 		done = channel_send_from_kernel(source->end, outputs, n);
-		atomic_sub(n - max(done, 0), &source->out);
 		if (done == -EAGAIN)
 			break;
 		/* Without a receiver, as if it had gone just after they were sent. */
-		pending_done(source, done < 0 ? n : done, done > 0);
+		if (done < 0)
+			pending_drop(source, outputs, n);
+		WRITE_ONCE(source->head, source->head + (done < 0 ? n : done));
 	}
 }
 
-/* Put an fbuf in an empty slot. False: the kernel has no room to see it. Context: under @mutex. */
-static bool slot_fill(struct fbufs_source *source, struct fbuf *fbuf)
+/* Context: under @lock. */
+static void slot_push(struct source_slot **list, struct source_slot *slot, enum slot_state state)
+{
+	slot->state = state;
+	slot->next = *list;
+	*list = slot;
+}
+
+/* Context: under @lock. */
+static struct source_slot *slot_pop(struct source_slot **list)
+{
+	struct source_slot *slot = *list;
+
+	*list = slot->next;
+	return slot;
+}
+
+/* Put fbufs in empty slots, of which there are enough. Context: under @mutex. */
+static void slots_fill(struct fbufs_source *source, struct fbuf **fbufs, void **data, u32 n)
 {
 	struct source_slot *slot;
-	void *data = fbuf_address(fbuf);
-	u32 index;
+	u32 i;
 
-	if (!data) {
-		transfer_free_from_kernel(source->pool, &fbuf, 1);
-		return false;
-	}
 	spin_lock_irq(&source->lock);
-	index = source->empty[--source->nempty];
-	slot = &source->slots[index];
-	slot->fbuf = fbuf;
-	slot->data = data;
-	slot->state = SLOT_READY;
-	source->ready[source->nready++] = index;
+	for (i = 0; i < n; i++) {
+		slot = slot_pop(&source->empty);
+		slot->fbuf = fbufs[i];
+		slot->data = data[i];
+		slot_push(&source->ready, slot, SLOT_READY);
+	}
+	WRITE_ONCE(source->nready, source->nready + n);
 	spin_unlock_irq(&source->lock);
-	return true;
 }
 
-/* How many fbufs the source may still make: those that it lost. */
-static u32 source_may_make(const struct fbufs_source *source)
+/* As slots_fill(), or -ENOMEM: the kernel has no room to see some, which are free again. */
+static int slots_fill_seen(struct fbufs_source *source, struct fbuf **fbufs, u32 n)
 {
-	u32 have = source->count - source->nempty + atomic_read(&source->out) +
-		   READ_ONCE(source->class->count);
+	void *data[BATCH] __uninitialized;
+	u32 i;
 
-	return have < source->count ? source->count - have : 0;
+	for (i = 0; i < n; i++) {
+		data[i] = fbuf_address(fbufs[i]);
+		if (!data[i])
+			break;
+	}
+	slots_fill(source, fbufs, data, i);
+	if (i == n)
+		return 0;
+	transfer_free_from_kernel(source->pool, fbufs + i, n - i);
+	return -ENOMEM;
+}
+
+/*
+ * How many fbufs are to be put in slots, of those at home and, up to *@make, new ones
+ * for those that the pool lost. Context: under @mutex.
+ */
+static u32 source_wants(struct fbufs_source *source, u32 *make)
+{
+	struct fbufs_class *class = source->class;
+	u32 room, home, have;
+
+	spin_lock_irq(&source->lock);
+	room = source->count - source->nready - source->taken - (source->tail - source->head);
+	spin_unlock_irq(&source->lock);
+	spin_lock(&source->pool->lock);
+	home = class->count;
+	have = class->out + home;
+	spin_unlock(&source->pool->lock);
+	*make = have < source->count ? source->count - have : 0;
+	return min3(room, home + *make, (u32)BATCH);
 }
 
 /* Fill empty slots. Returns why no more are. Context: under @mutex. */
@@ -256,15 +290,13 @@ static int source_fill(struct fbufs_source *source)
 	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(source->pool->mm);
 	struct mem_cgroup *before = set_active_memcg(memcg);
 	struct fbuf *fbufs[BATCH] __uninitialized;
-	int n = 1, i, err = 0;
+	int n = 1, err = 0;
+	u32 want, make;
 
-	while (source->nempty && n > 0 && !err) {
-		n = transfer_alloc_for_kernel(source->domain, source->class, fbufs,
-					      min_t(u32, source->nempty, BATCH),
-					      source_may_make(source));
-		for (i = 0; i < n; i++)
-			if (!slot_fill(source, fbufs[i]))
-				err = -ENOMEM;
+	while (n > 0 && !err && (want = source_wants(source, &make))) {
+		n = transfer_alloc_for_kernel(source->domain, source->class, fbufs, want, make);
+		if (n > 0)
+			err = slots_fill_seen(source, fbufs, n);
 	}
 	set_active_memcg(before);
 	mem_cgroup_put(memcg);
@@ -274,19 +306,17 @@ static int source_fill(struct fbufs_source *source)
 /* What is ready goes back to the pool. Context: under @mutex. */
 static void source_empty(struct fbufs_source *source)
 {
-	struct fbuf *fbuf = NULL;
-	u32 index;
+	struct source_slot *slot;
+	struct fbuf *fbuf;
 
 	for (;;) {
+		fbuf = NULL;
 		spin_lock_irq(&source->lock);
-		if (source->nready) {
-			index = source->ready[--source->nready];
-			fbuf = source->slots[index].fbuf;
-			source->slots[index].fbuf = NULL;
-			source->slots[index].state = SLOT_EMPTY;
-			source->empty[source->nempty++] = index;
-		} else {
-			fbuf = NULL;
+		if (source->ready) {
+			slot = slot_pop(&source->ready);
+			WRITE_ONCE(source->nready, source->nready - 1);
+			fbuf = slot->fbuf;
+			slot_push(&source->empty, slot, SLOT_EMPTY);
 		}
 		spin_unlock_irq(&source->lock);
 		if (!fbuf)
@@ -295,28 +325,23 @@ static void source_empty(struct fbufs_source *source)
 	}
 }
 
-static bool is_low(const struct fbufs_source *source)
-{
-	return READ_ONCE(source->nready) < DIV_ROUND_UP(source->count, 2);
-}
-
 /* May sleep. */
 static void source_pump(struct fbufs_source *source)
 {
 	mutex_lock(&source->mutex);
 	source_send(source);
 	/* Before the free list is looked at: what comes home later starts the pump. */
-	WRITE_ONCE(source->low, true);
+	WRITE_ONCE(source->class->tell, true);
 	if (READ_ONCE(source->pool->orphan)) {
 		WRITE_ONCE(source->orphan, true);
 		source_empty(source);
 	} else {
 		source_fill(source);
 	}
-	if (!is_low(source))
-		WRITE_ONCE(source->low, false);
+	WRITE_ONCE(source->class->tell, source->notice || is_low(source));
 	mutex_unlock(&source->mutex);
-	wake_up_all(&source->wait);
+	if (wq_has_sleeper(&source->wait))
+		wake_up_all(&source->wait);
 }
 
 static void source_work(struct work_struct *work)
@@ -331,9 +356,7 @@ static void source_work(struct work_struct *work)
 static void source_release_slots(struct fbufs_source *source)
 {
 	kvfree(source->slots);
-	kvfree(source->ready);
 	kvfree(source->pending);
-	kvfree(source->empty);
 }
 
 static int source_make_slots(struct fbufs_source *source, u32 count)
@@ -341,15 +364,15 @@ static int source_make_slots(struct fbufs_source *source, u32 count)
 	u32 ring = roundup_pow_of_two(count), i;
 
 	source->slots = kvcalloc(count, sizeof(*source->slots), GFP_KERNEL_ACCOUNT);
-	source->ready = kvcalloc(count, sizeof(u32), GFP_KERNEL_ACCOUNT);
-	source->pending = kvcalloc(ring, sizeof(u32), GFP_KERNEL_ACCOUNT);
-	source->empty = kvcalloc(count, sizeof(u32), GFP_KERNEL_ACCOUNT);
-	if (!source->slots || !source->ready || !source->pending || !source->empty)
+	source->pending = kvcalloc(ring, sizeof(*source->pending), GFP_KERNEL_ACCOUNT);
+	if (!source->slots || !source->pending)
 		return -ENOMEM;
 	source->count = count;
 	source->mask = ring - 1;
-	for (i = count; i--;)
-		source->empty[source->nempty++] = i;
+	for (i = count; i--;) {
+		source->slots[i].ticket = i;
+		slot_push(&source->empty, &source->slots[i], SLOT_EMPTY);
+	}
 	return 0;
 }
 
@@ -402,6 +425,7 @@ static int source_attach(struct fbufs_source *source, u32 npages)
 	spin_lock(&source->pool->lock);
 	source->class->source = source;
 	source->class->on_home = source_on_home;
+	source->class->tell = source->notice;
 	spin_unlock(&source->pool->lock);
 	return 0;
 }
@@ -413,7 +437,7 @@ static int source_stock(struct fbufs_source *source)
 
 	mutex_lock(&source->mutex);
 	err = source_fill(source);
-	if (!err && source->nempty)
+	if (!err && source->nready < source->count)
 		err = -ENOBUFS;
 	mutex_unlock(&source->mutex);
 	return err;
@@ -425,7 +449,7 @@ static void source_destroy(struct fbufs_source *source)
 	if (source->class) {
 		source_empty(source);
 		spin_lock(&source->pool->lock);
-		source->class->on_home = NULL;
+		source->class->tell = false;
 		spin_unlock(&source->pool->lock);
 	}
 	if (source->domain) {
@@ -460,6 +484,7 @@ struct fbufs_source *__fbufs_source_open(const struct fbufs_source_config *confi
 	__module_get(THIS_MODULE);
 	__module_get(owner);
 	source->owner = owner;
+	source->bytes = PAGE_ALIGN(config->bytes);
 	source->notice = config->notice;
 	source->data = config->data;
 	mutex_init(&source->mutex);
@@ -472,7 +497,7 @@ struct fbufs_source *__fbufs_source_open(const struct fbufs_source_config *confi
 	if (!err)
 		err = source_find_end(source, config->sender);
 	if (!err)
-		err = source_attach(source, DIV_ROUND_UP_ULL(config->bytes, PAGE_SIZE));
+		err = source_attach(source, source->bytes >> PAGE_SHIFT);
 	if (!err)
 		err = source_stock(source);
 	if (err) {
@@ -512,6 +537,9 @@ static bool source_is_given_back(struct fbufs_source *source)
  */
 void fbufs_source_close(struct fbufs_source *source)
 {
+	const struct channel_output *outputs;
+	u32 n;
+
 	might_sleep();
 	spin_lock_irq(&source->lock);
 	source->closed = true;
@@ -522,13 +550,18 @@ void fbufs_source_close(struct fbufs_source *source)
 			(void *)_RET_IP_);
 	remove_wait_queue(&source->end->wait, &source->room);
 	remove_wait_queue(&source->user->wait, &source->ended);
+	disable_work_sync(&source->work);
+	/* Nor does the pump set it again. */
 	spin_lock(&source->pool->lock);
-	source->notice = NULL;
-	source->class->on_home = NULL;
+	source->class->tell = false;
 	spin_unlock(&source->pool->lock);
-	cancel_work_sync(&source->work);
+	mutex_lock(&source->mutex);
 	source_send(source);
-	pending_done(source, source->tail - source->head, false);
+	while ((n = pending_peek(source, &outputs))) {
+		pending_drop(source, outputs, n);
+		source->head += n;
+	}
+	mutex_unlock(&source->mutex);
 	source_destroy(source);
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_source_close, FBUFS_NAMESPACE);
@@ -540,16 +573,14 @@ EXPORT_SYMBOL_NS_GPL(fbufs_source_close, FBUFS_NAMESPACE);
 /* Context: under @lock. */
 static void slot_take(struct fbufs_source *source, struct fbufs_output *output)
 {
-	u32 index = source->ready[--source->nready];
-	struct source_slot *slot = &source->slots[index];
+	struct source_slot *slot = slot_pop(&source->ready);
 
 	slot->state = SLOT_TAKEN;
-	source->taken++;
 	*output = (struct fbufs_output){
 		.data = slot->data,
-		.bytes = (size_t)source->class->npages << PAGE_SHIFT,
+		.bytes = source->bytes,
 		.fbuf = slot->fbuf->handle,
-		.ticket = (u64)slot->use << 32 | index,
+		.ticket = slot->ticket,
 	};
 }
 
@@ -562,16 +593,20 @@ static struct source_slot *slot_find(struct fbufs_source *source, u64 ticket)
 	if (index >= source->count)
 		return NULL;
 	slot = &source->slots[index];
-	return slot->state == SLOT_TAKEN && slot->use == ticket >> 32 ? slot : NULL;
+	return slot->state == SLOT_TAKEN && slot->ticket == ticket ? slot : NULL;
 }
 
-/* A slot is not the driver's any more. Context: under @lock. */
-static void slot_leave(struct fbufs_source *source, struct source_slot *slot,
-		       enum slot_state state)
+/* Slots that are READY become TAKEN; as many as there are. Context: under @lock. */
+static u32 slots_take(struct fbufs_source *source, struct fbufs_output *outputs, u32 n)
 {
-	slot->state = state;
-	slot->use++;
-	source->taken--;
+	u32 i;
+
+	n = min(n, source->nready);
+	for (i = 0; i < n; i++)
+		slot_take(source, &outputs[i]);
+	WRITE_ONCE(source->nready, source->nready - n);
+	source->taken += n;
+	return n;
 }
 
 /**
@@ -589,9 +624,9 @@ static void slot_leave(struct fbufs_source *source, struct source_slot *slot,
  */
 int fbufs_source_alloc(struct fbufs_source *source, struct fbufs_output *outputs, u32 n)
 {
-	unsigned long flags;
-	u32 i = 0;
 	int err = -EAGAIN;
+	unsigned long flags;
+	u32 done = 0;
 	bool low;
 
 	if (!READ_ONCE(source->end->channel->present))
@@ -600,13 +635,12 @@ int fbufs_source_alloc(struct fbufs_source *source, struct fbufs_output *outputs
 	if (source->closed || source->orphan || READ_ONCE(source->pool->orphan))
 		err = -ENODEV;
 	else
-		for (; i < n && source->nready; i++)
-			slot_take(source, &outputs[i]);
+		done = slots_take(source, outputs, n);
 	low = is_low(source) && READ_ONCE(source->class->count);
 	spin_unlock_irqrestore(&source->lock, flags);
 	if (low)
 		source_start_pump(source);
-	return i ? i : err;
+	return done ? done : err;
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_source_alloc, FBUFS_NAMESPACE);
 
@@ -645,8 +679,9 @@ int fbufs_source_alloc_wait(struct fbufs_source *source, struct fbufs_output *ou
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_source_alloc_wait, FBUFS_NAMESPACE);
 
-/* Context: under @lock. */
-static int slot_deliver(struct fbufs_source *source, const struct fbufs_output *output)
+/* Empty a slot into a place of the ring. Context: under @lock. */
+static int slot_deliver(struct fbufs_source *source, const struct fbufs_output *output,
+			struct channel_output *pending)
 {
 	struct source_slot *slot = slot_find(source, output->ticket);
 
@@ -654,15 +689,14 @@ static int slot_deliver(struct fbufs_source *source, const struct fbufs_output *
 		return -ENOENT;
 	if (slot->mappings)
 		return -EBUSY;
-	if (!output->length || (u64)output->offset + output->length >
-			       (u64)source->class->npages << PAGE_SHIFT)
+	if (!output->length || (u64)output->offset + output->length > source->bytes)
 		return -ERANGE;
-	slot->offset = output->offset;
-	slot->length = output->length;
-	slot->cookie = output->cookie;
-	source->pending[source->tail & source->mask] = slot - source->slots;
-	WRITE_ONCE(source->tail, source->tail + 1);
-	slot_leave(source, slot, SLOT_PENDING);
+	*pending = (struct channel_output){
+		.fbuf = slot->fbuf, .cookie = output->cookie,
+		.offset = output->offset, .length = output->length,
+	};
+	slot->ticket += TICKET_USE;
+	slot_push(&source->empty, slot, SLOT_EMPTY);
 	return 0;
 }
 
@@ -695,14 +729,19 @@ static const char *why_refused(int err)
 int fbufs_source_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n)
 {
 	unsigned long flags;
+	u32 tail, mask, i;
 	int err = 0;
 	bool last;
-	u32 i;
 
 	spin_lock_irqsave(&source->lock, flags);
+	tail = source->tail;
+	mask = source->mask;
 	for (i = 0; i < n && !err; i++)
-		err = slot_deliver(source, &outputs[i]);
+		err = slot_deliver(source, &outputs[i], &source->pending[(tail + i) & mask]);
 	i -= !!err;
+	source->taken -= i;
+	/* Pairs with the acquire in pending_peek(). */
+	smp_store_release(&source->tail, tail + i);
 	last = source->closed && !source->taken;
 	spin_unlock_irqrestore(&source->lock, flags);
 	if (err)
@@ -724,8 +763,8 @@ static int slot_free(struct fbufs_source *source, const struct fbufs_output *out
 		return -ENOENT;
 	if (slot->mappings)
 		return -EBUSY;
-	slot_leave(source, slot, SLOT_READY);
-	source->ready[source->nready++] = slot - source->slots;
+	slot->ticket += TICKET_USE;
+	slot_push(&source->ready, slot, SLOT_READY);
 	return 0;
 }
 
@@ -749,6 +788,8 @@ int fbufs_source_free(struct fbufs_source *source, const struct fbufs_output *ou
 	for (i = 0; i < n && !err; i++)
 		err = slot_free(source, &outputs[i]);
 	i -= !!err;
+	WRITE_ONCE(source->nready, source->nready + i);
+	source->taken -= i;
 	spin_unlock_irqrestore(&source->lock, flags);
 	if (err)
 		kapi_misuse(_RET_IP_, err, why_refused(err));

@@ -582,23 +582,6 @@ void pool_unpromise_notices(struct fbufs_pool *pool, u32 n)
 	spin_unlock(&pool->lock);
 }
 
-/*
- * An fbuf came home, and its process, for which room was promised, or the kernel
- * wants to know (ACCESS_NOTICE, ACCESS_KERNEL). Context: under the pool's lock.
- */
-void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf, u8 who)
-{
-	struct fbufs_class *class = fbuf->home;
-
-	lockdep_assert_held(&pool->lock);
-	if (who & ACCESS_KERNEL && class->on_home)
-		class->on_home(class, fbuf->handle);
-	if (!(who & ACCESS_NOTICE))
-		return;
-	pool->notice_promised--;
-	pool->notices[pool->notice_tail++ & pool->notice_mask] = fbuf->handle;
-}
-
 /* Copy up to @n notices, oldest first; pool_drop_notices() then removes them. */
 u32 pool_peek_notices(struct fbufs_pool *pool, u64 *handles, u32 n)
 {

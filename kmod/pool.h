@@ -36,9 +36,10 @@ struct mm_struct;
  * @count: fbufs on the list
  * @head: last in, first out
  * @link: in the pool's @stocked while there are any
- * @on_home: for fbufs that the kernel originates: told when one comes home, under
- *	the pool's lock; or NULL
- * @source: whose @on_home
+ * @out: fbufs that the kernel originates, or is about to
+ * @tell: @on_home is to be called when one of them comes home, under the pool's lock
+ * @on_home: what is called; set once
+ * @source: for it
  */
 struct fbufs_class {
 	struct fbufs_pool *pool;
@@ -47,6 +48,8 @@ struct fbufs_class {
 	u32 count;
 	struct fbuf *head;
 	struct list_head link;
+	u32 out;
+	bool tell;
 	void (*on_home)(struct fbufs_class *class, u64 handle);
 	void *source;
 };
@@ -232,6 +235,26 @@ static inline void pool_unlocked(struct fbufs_pool *pool)
 		wake_up_all(&pool->unlocked);
 }
 
+/*
+ * An fbuf came home, and its process, for which room was promised, or the kernel
+ * wants to know (ACCESS_NOTICE, ACCESS_KERNEL). Context: under the pool's lock.
+ */
+static inline void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf, u8 who)
+{
+	struct fbufs_class *class = fbuf->home;
+
+	lockdep_assert_held(&pool->lock);
+	if (who & ACCESS_KERNEL) {
+		class->out--;
+		if (READ_ONCE(class->tell))
+			class->on_home(class, fbuf->handle);
+	}
+	if (who & ACCESS_NOTICE) {
+		pool->notice_promised--;
+		pool->notices[pool->notice_tail++ & pool->notice_mask] = fbuf->handle;
+	}
+}
+
 /* Context: under the pool's lock. */
 static inline void pool_push(struct fbuf *fbuf)
 {
@@ -278,7 +301,6 @@ void pool_slot_put(struct fbufs_pool *pool, struct fbuf *fbuf);
 
 int pool_promise_notices(struct fbufs_pool *pool, u32 n);
 void pool_unpromise_notices(struct fbufs_pool *pool, u32 n);
-void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf, u8 who);
 u32 pool_peek_notices(struct fbufs_pool *pool, u64 *handles, u32 n);
 void pool_drop_notices(struct fbufs_pool *pool, u32 n);
 

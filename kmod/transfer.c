@@ -258,11 +258,15 @@ int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *clas
  * The kernel as originator
  */
 
-/* An OWNED fbuf that its process has not touched becomes the kernel's. */
+/*
+ * An OWNED fbuf that its process has not touched becomes the kernel's. Context: under
+ * the pool's lock.
+ */
 static void fbuf_own_by_kernel(struct fbuf *fbuf)
 {
 	access_own_by_kernel(&fbuf->access);
 	fbuf->refs = 1;
+	fbuf->home->out++;
 }
 
 /* Fbufs from a free list, for the kernel: locked from here on. Returns how many. */
@@ -353,7 +357,6 @@ static bool class_is_closed(const struct fbufs_class *class)
 /* A FREE fbuf goes on its list, or leaves. Context: under the pool's lock. */
 static inline void fbuf_settle(struct fbufs_pool *pool, struct fbuf *fbuf)
 {
-	fbuf->next = NULL;
 	/* Private copies go with it: its next user is not to see them. */
 	if (pool->orphan || class_is_closed(fbuf->home) || fbuf->access.flags & ACCESS_SHADOW)
 		pool_leave(pool, fbuf);
@@ -370,6 +373,7 @@ void transfer_free_from_kernel(struct fbufs_pool *pool, struct fbuf **fbufs, u32
 	spin_lock(&pool->lock);
 	for (i = 0; i < n; i++) {
 		fbufs[i]->refs = 0;
+		fbufs[i]->home->out--;
 		access_free_from_kernel(&fbufs[i]->access);
 		fbuf_settle(pool, fbufs[i]);
 	}
@@ -510,6 +514,7 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 {
 	struct fbufs_aggregate *surplus = NULL;
 	u32 i = 0, n;
+	bool open;
 
 	while (i < count) {
 		struct fbufs_channel *channel = aggregates[i]->channel;
@@ -519,11 +524,11 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 			continue;
 		}
 		spin_lock(&channel->lock);
+		open = !READ_ONCE(channel->closed);
 		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
 			struct fbufs_aggregate *aggregate = aggregates[i];
-			bool keep = aggregate->nsegments <= MESSAGE_INLINE &&
-				    channel->nspare < SPARE_MESSAGES &&
-				    !READ_ONCE(channel->closed);
+			bool keep = open && aggregate->nsegments <= MESSAGE_INLINE &&
+				    channel->nspare < SPARE_MESSAGES;
 			struct fbufs_aggregate **list = keep ? &channel->spare : &surplus;
 
 			aggregate->next = *list;
