@@ -1004,12 +1004,20 @@ static inline int stage_segment(const struct fbufs_segment *segment, struct rece
 	return access_is_locked(&fbuf->access);
 }
 
+/* Whether a receiving end has yet to be shown the fbuf of a message. */
+static bool end_must_show(const struct fbufs_end *end, const struct fbufs_aggregate *aggregate,
+			  const struct fbuf *fbuf)
+{
+	return fbuf_pool(fbuf) != end->domain->pool &&
+	       !map_is_shown(aggregate, fbuf, BIT_ULL(end->index));
+}
+
 /*
  * Tell the user about a message; what is staged goes with stage_flush(). Sets
- * *@show when the receiver with this bit has yet to be shown some of it.
+ * *@show when the receiving end has yet to be shown some of it.
  */
-static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle, u64 bit,
-			 struct receive_cursor *cursor, bool *show)
+static int stage_message(const struct fbufs_end *end, const struct fbufs_aggregate *aggregate,
+			 u64 handle, struct receive_cursor *cursor, bool *show)
 {
 	bool all_locked = true;
 	u32 i;
@@ -1018,7 +1026,7 @@ static int stage_message(const struct fbufs_aggregate *aggregate, u64 handle, u6
 	if (aggregate->nsegments > cursor->slices_left)
 		return -EMSGSIZE;
 	for (i = 0; i < aggregate->nsegments; i++) {
-		*show |= !map_is_shown(aggregate, aggregate->segments[i].fbuf, bit);
+		*show |= end_must_show(end, aggregate, aggregate->segments[i].fbuf);
 		locked = stage_segment(&aggregate->segments[i], cursor);
 		if (locked < 0)
 			return locked;
@@ -1071,7 +1079,6 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 	struct receive_mark mark = receive_mark(cursor);
 	u32 n = min3(receiver_queued(end), cursor->room, (u32)AHEAD);
 	u32 mask = end->channel->depth - 1, head = end->head;
-	u64 bit = BIT_ULL(end->index);
 	u64 handles[AHEAD] __uninitialized;
 	u64 bytes = 0;
 	bool show = false;
@@ -1086,7 +1093,7 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 		return prepared;
 	for (i = 0; i < prepared; i++) {
 		aggregates[i] = end->ring[(head + i) & mask];
-		err = stage_message(aggregates[i], handles[i], bit, cursor, &show);
+		err = stage_message(end, aggregates[i], handles[i], cursor, &show);
 		if (err)
 			break;
 		bytes += aggregates[i]->length;

@@ -161,9 +161,6 @@ result<const std::byte*> domain_state::locate_any(std::uint64_t position)
 {
 	const auto id = static_cast<std::uint32_t>(position >> FBUFS_POOL_SHIFT);
 	const std::uint64_t offset = position - FBUFS_POOL_OFFSET(id);
-	if (id == pool_)
-		return own_base_ + offset;
-
 	const std::lock_guard guard(windows_mutex_);
 	auto& place = windows_[id];
 	if (!place) {

@@ -101,6 +101,8 @@ public:
 		const window* last = recent_.load(std::memory_order_acquire);
 		if (last && last->pool == position >> FBUFS_POOL_SHIFT) [[likely]]
 			return last->base + (position - FBUFS_POOL_OFFSET(last->pool));
+		if (own_base_ && pool_ == position >> FBUFS_POOL_SHIFT)
+			return own(position);
 		return locate_any(position);
 	}
 
