@@ -16,9 +16,10 @@
  * A driver knows a slot by its ticket: index and use. A ticket of a former use is
  * refused, so that a double free or a delivery after it changes nothing.
  *
- * Locks. @lock guards the slots and lists, in any context; it is a leaf. @mutex is
- * that of the pump: who empties or fills slots; it is taken before the mutex of the
- * end. The functions on wait queues, and @on_home, only start the pump.
+ * Locks. @lock guards the slots and lists, in any context; under it the pump is
+ * started and who waits is woken, and nothing else is locked. @mutex is that of the
+ * pump: who sends what is pending or fills slots; it is taken before the mutex of
+ * the end. The functions on wait queues, and @on_home, only start the pump.
  */
 
 #include <linux/file.h>
@@ -731,7 +732,6 @@ int fbufs_source_deliver(struct fbufs_source *source, const struct fbufs_output 
 	unsigned long flags;
 	u32 tail, mask, i;
 	int err = 0;
-	bool last;
 
 	spin_lock_irqsave(&source->lock, flags);
 	tail = source->tail;
@@ -742,14 +742,14 @@ int fbufs_source_deliver(struct fbufs_source *source, const struct fbufs_output 
 	source->taken -= i;
 	/* Pairs with the acquire in pending_peek(). */
 	smp_store_release(&source->tail, tail + i);
-	last = source->closed && !source->taken;
-	spin_unlock_irqrestore(&source->lock, flags);
-	if (err)
-		kapi_misuse(_RET_IP_, err, why_refused(err));
-	if (last)
+	if (source->closed && !source->taken)
 		wake_up_all(&source->wait);
 	else if (i)
 		source_start_pump(source);
+	/* With the last one the source may go at once. */
+	spin_unlock_irqrestore(&source->lock, flags);
+	if (err)
+		kapi_misuse(_RET_IP_, err, why_refused(err));
 	return i ? i : err;
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_source_deliver, FBUFS_NAMESPACE);
@@ -790,14 +790,15 @@ int fbufs_source_free(struct fbufs_source *source, const struct fbufs_output *ou
 	i -= !!err;
 	WRITE_ONCE(source->nready, source->nready + i);
 	source->taken -= i;
-	spin_unlock_irqrestore(&source->lock, flags);
-	if (err)
-		kapi_misuse(_RET_IP_, err, why_refused(err));
 	if (i && wq_has_sleeper(&source->wait))
 		wake_up_all(&source->wait);
 	/* When its process has gone, it is not to stay. */
 	if (i && READ_ONCE(source->pool->orphan))
 		source_start_pump(source);
+	/* With the last one the source may go at once. */
+	spin_unlock_irqrestore(&source->lock, flags);
+	if (err)
+		kapi_misuse(_RET_IP_, err, why_refused(err));
 	return i ? i : err;
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_source_free, FBUFS_NAMESPACE);
