@@ -282,6 +282,31 @@ static void session_stop(struct session *session)
 	session->out = NULL;
 }
 
+/* What a bad driver does: to give an fbuf away that a device still writes to. */
+static int session_misuse(struct session *session, void __user *to)
+{
+	struct fbufs_mapped_misuse misuse = { };
+	struct fbufs_mapping *mapping;
+	struct fbufs_output output;
+
+	if (!session->out)
+		return -ENXIO;
+	if (fbufs_source_alloc(session->out, &output, 1) != 1)
+		return -EAGAIN;
+	output.length = 1;
+	mapping = fbufs_source_map(session->out, &output, &session->edu->pci->dev,
+				   DMA_FROM_DEVICE, GFP_KERNEL);
+	if (IS_ERR(mapping)) {
+		fbufs_source_free(session->out, &output, 1);
+		return PTR_ERR(mapping);
+	}
+	misuse.deliver = fbufs_source_deliver(session->out, &output, 1);
+	misuse.free = fbufs_source_free(session->out, &output, 1);
+	fbufs_unmap(mapping);
+	misuse.delivered = fbufs_source_deliver(session->out, &output, 1);
+	return copy_to_user(to, &misuse, sizeof(misuse)) ? -EFAULT : 0;
+}
+
 /*
  * Files
  */
@@ -298,6 +323,8 @@ static long edu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	mutex_lock(&session->mutex);
 	if (cmd == FBUFS_SAMPLE_START)
 		err = session_start(session, &config);
+	else if (cmd == FBUFS_EDU_MISUSE)
+		err = session_misuse(session, (void __user *)arg);
 	else if (cmd == FBUFS_SAMPLE_STATUS)
 		err = copy_to_user((void __user *)arg, &session->status,
 				   sizeof(session->status)) ? -EFAULT : 0;

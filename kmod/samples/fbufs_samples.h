@@ -47,12 +47,14 @@ struct fbufs_sample_start {
  * @dropped: of these, for want of an fbuf
  * @errors: bad messages, or failures of the device
  * @messages: delivered
+ * @home: of these, notices that they came home (sink)
  */
 struct fbufs_sample_status {
 	__u64 done;
 	__u64 dropped;
 	__u64 errors;
 	__u64 messages;
+	__u64 home;
 };
 
 #define FBUFS_SAMPLE_START _IOW(0xFC, 0x00, struct fbufs_sample_start)
@@ -121,5 +123,24 @@ struct fbufs_misuse {
 };
 
 #define FBUFS_SINK_MISUSE _IOR(0xFC, 0x04, struct fbufs_misuse)
+
+/* For the test: the sink keeps an fbuf for so many milliseconds, and frees it from a work item. */
+#define FBUFS_SINK_KEEP _IO(0xFC, 0x05)
+
+/**
+ * struct fbufs_mapped_misuse - what becomes of an fbuf that a device reaches (FBUFS_EDU_MISUSE)
+ * @deliver: what delivering it returned
+ * @free: what freeing it returned
+ * @delivered: what delivering it returned when the device did not reach it any more
+ *
+ * For the test. EAGAIN: no fbuf is ready.
+ */
+struct fbufs_mapped_misuse {
+	__s32 deliver;
+	__s32 free;
+	__s32 delivered;
+};
+
+#define FBUFS_EDU_MISUSE _IOR(0xFC, 0x06, struct fbufs_mapped_misuse)
 
 #endif

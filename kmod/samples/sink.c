@@ -21,7 +21,10 @@
  * @in: from the program, or NULL
  * @out: to the program, or NULL
  * @work: answers
- * @status: what was done
+ * @status: what was done, but for @home
+ * @home: answers that came home
+ * @kept: an fbuf that is kept for a while
+ * @give_up: frees it
  */
 struct sink {
 	struct mutex mutex;	/* see above */
@@ -29,6 +32,9 @@ struct sink {
 	struct fbufs_source *out;
 	struct work_struct work;
 	struct fbufs_sample_status status;
+	atomic_t home;
+	struct fbufs_output kept;
+	struct delayed_work give_up;
 };
 
 static u64 hash(u64 sum, const u8 *data, u32 length)
@@ -102,11 +108,21 @@ static void sink_ready(void *data)
 	schedule_work(&sink->work);
 }
 
+/* Context: the pool's lock is held, in a process. */
+static void sink_answer_is_home(void *data, u64 fbuf)
+{
+	struct sink *sink = data;
+
+	if (!WARN_ON_ONCE(!in_task()))
+		atomic_inc(&sink->home);
+}
+
 static int sink_start(struct sink *sink, const struct fbufs_sample_start *config)
 {
 	const struct fbufs_source_config want = {
 		.domain = config->domain, .sender = config->sender,
 		.bytes = sizeof(struct fbufs_answer), .count = config->count,
+		.notice = sink_answer_is_home, .data = sink,
 	};
 	struct fbufs_source *out;
 	struct fbufs_sink *in;
@@ -134,6 +150,32 @@ static void sink_stop(struct sink *sink)
 	fbufs_source_close(sink->out);
 	sink->in = NULL;
 	sink->out = NULL;
+}
+
+static void sink_give_up(struct work_struct *work)
+{
+	struct sink *sink = container_of(to_delayed_work(work), struct sink, give_up);
+
+	/* Who stops the sink has its mutex, and waits for this. */
+	fbufs_source_free(sink->out, &sink->kept, 1);
+}
+
+static int sink_keep(struct sink *sink, unsigned long milliseconds)
+{
+	if (!sink->out)
+		return -ENXIO;
+	if (delayed_work_pending(&sink->give_up))
+		return -EBUSY;
+	if (fbufs_source_alloc(sink->out, &sink->kept, 1) != 1)
+		return -EAGAIN;
+	schedule_delayed_work(&sink->give_up, msecs_to_jiffies(milliseconds));
+	return 0;
+}
+
+static int sink_status(struct sink *sink, void __user *to)
+{
+	sink->status.home = atomic_read(&sink->home);
+	return copy_to_user(to, &sink->status, sizeof(sink->status)) ? -EFAULT : 0;
 }
 
 /*
@@ -221,9 +263,10 @@ static long sink_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		err = sink_start(sink, &config);
 	else if (cmd == FBUFS_SINK_MISUSE)
 		err = sink_misuse(sink, (void __user *)arg);
+	else if (cmd == FBUFS_SINK_KEEP)
+		err = sink_keep(sink, arg);
 	else if (cmd == FBUFS_SAMPLE_STATUS)
-		err = copy_to_user((void __user *)arg, &sink->status, sizeof(sink->status)) ?
-		      -EFAULT : 0;
+		err = sink_status(sink, (void __user *)arg);
 	else if (cmd == FBUFS_SAMPLE_STOP)
 		err = 0;
 	if (cmd == FBUFS_SAMPLE_STOP)
@@ -240,6 +283,7 @@ static int sink_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&sink->mutex);
 	INIT_WORK(&sink->work, sink_work);
+	INIT_DELAYED_WORK(&sink->give_up, sink_give_up);
 	file->private_data = sink;
 	return nonseekable_open(inode, file);
 }
@@ -252,6 +296,8 @@ static int sink_release(struct inode *inode, struct file *file)
 	sink_stop(sink);
 	mutex_unlock(&sink->mutex);
 	cancel_work_sync(&sink->work);
+	/* It has freed what it kept, or the source would not be closed. */
+	flush_delayed_work(&sink->give_up);
 	kfree(sink);
 	return 0;
 }

@@ -227,6 +227,80 @@ static void channel_reuses_messages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, sender->channel->nspare, 1);
 }
 
+/* What the class of a source was told. */
+struct told {
+	struct kunit *test;
+	u32 times;
+	u64 handle;
+};
+
+static void count_home(struct fbufs_class *class, u64 handle)
+{
+	struct told *told = class->source;
+	struct fixture *fixture = told->test->priv;
+
+	lockdep_assert_held(&fixture->pool->lock);
+	KUNIT_EXPECT_EQ(told->test, pool_lookup(fixture->pool, handle)->access.state,
+			FBUFS_STATE_FREE);
+	told->times++;
+	told->handle = handle;
+}
+
+static void receive_and_release(struct kunit *test, struct fbufs_end *receiver, u64 fbuf)
+{
+	struct fixture *fixture = test->priv;
+	struct fbufs_message message;
+	struct fbufs_slice slice;
+
+	KUNIT_ASSERT_EQ(test, fixture_receive(test, receiver, &message, &slice), 1);
+	KUNIT_EXPECT_EQ(test, slice.fbuf, fbuf);
+	KUNIT_EXPECT_TRUE(test, message.flags & FBUFS_MESSAGE_LOCKED);
+	KUNIT_EXPECT_EQ(test, transfer_release(fixture->peer, &message.message, 1), 1);
+}
+
+/* What the kernel originates is counted while it is out, and who asked hears of each once. */
+static void channel_counts_what_kernel_sends(struct kunit *test)
+{
+	struct fixture *fixture = test->priv;
+	struct fbufs_end *sender = fixture_channel(test, 0, 0);
+	struct fbufs_end *receiver = fixture_receiver(test, sender, fixture->peer);
+	struct fbufs_channel *channel = sender->channel;
+	struct channel_output outputs[2];
+	struct told told = { .test = test };
+	struct fbufs_class *class;
+	struct fbuf *fbufs[3];
+	u64 handles[2];
+	u32 i;
+
+	class = pool_class(fixture->pool, &channel->classes, channel, 1);
+	KUNIT_ASSERT_NOT_NULL(test, class);
+	class->on_home = count_home;
+	class->source = &told;
+	class->tell = true;
+	KUNIT_ASSERT_EQ(test, transfer_alloc_for_kernel(fixture->domain, class, fbufs, 3, 3), 3);
+	KUNIT_EXPECT_EQ(test, class->out, 3);
+	transfer_free_from_kernel(fixture->pool, &fbufs[2], 1);
+	KUNIT_EXPECT_EQ(test, class->out, 2);
+	KUNIT_EXPECT_EQ(test, class->count, 1);
+	KUNIT_EXPECT_EQ(test, told.times, 0);
+	for (i = 0; i < 2; i++) {
+		handles[i] = fbufs[i]->handle;
+		outputs[i] = (struct channel_output){ .fbuf = fbufs[i], .length = 1 };
+	}
+	KUNIT_ASSERT_EQ(test, channel_send_from_kernel(sender, outputs, 2), 2);
+	KUNIT_EXPECT_EQ(test, class->out, 2);
+
+	receive_and_release(test, receiver, handles[0]);
+	KUNIT_EXPECT_EQ(test, told.times, 1);
+	KUNIT_EXPECT_EQ(test, told.handle, handles[0]);
+	KUNIT_EXPECT_EQ(test, class->out, 1);
+	class->tell = false;
+	receive_and_release(test, receiver, handles[1]);
+	KUNIT_EXPECT_EQ(test, told.times, 1);
+	KUNIT_EXPECT_EQ(test, class->out, 0);
+	KUNIT_EXPECT_EQ(test, class->count, 3);
+}
+
 static struct kunit_case channel_cases[] = {
 	KUNIT_CASE(channel_depth),
 	KUNIT_CASE(channel_attaches_once),
@@ -238,6 +312,7 @@ static struct kunit_case channel_cases[] = {
 	KUNIT_CASE(channel_without_receivers),
 	KUNIT_CASE(channel_stops_at_mistake),
 	KUNIT_CASE(channel_reuses_messages),
+	KUNIT_CASE(channel_counts_what_kernel_sends),
 	{ }
 };
 

@@ -56,6 +56,24 @@ TEST_F(Edu, GathersSlices)
 	EXPECT_EQ(whole, std::string(1000, 'a') + std::string(200, 'b'));
 }
 
+// A device writes to it: it can be neither delivered nor freed until it is unmapped.
+TEST_F(Edu, RefusesToGiveAwayWhatADeviceReaches)
+{
+	const Lenient lenient;
+	ASSERT_EQ(begin(), 0);
+	fbufs_mapped_misuse said = {};
+	ASSERT_EQ(call(driver, FBUFS_EDU_MISUSE, said), 0);
+	EXPECT_EQ(said.deliver, -EBUSY);
+	EXPECT_EQ(said.free, -EBUSY);
+	EXPECT_EQ(said.delivered, 1);
+	const Received got(from.receiver, 0);
+	ASSERT_EQ(got.result, 1);
+	EXPECT_EQ(got.message.length, 1u);
+	EXPECT_EQ(handles(me.domain, FBUFS_RELEASE, {got.handle()}), 1);
+	// That was all of it.
+	EXPECT_EQ(Received(from.receiver).result, -EAGAIN);
+}
+
 TEST_F(Edu, TooLongIsAnError)
 {
 	ASSERT_EQ(begin(), 0);
