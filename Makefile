@@ -114,7 +114,7 @@ examples: $(APPS)
 # Programs for the sample drivers of kmod/samples.
 DRIVER_EXAMPLES := $(patsubst libfbuf/examples/%.cpp,$(B)/examples/%,$(wildcard libfbuf/examples/drivers/*.cpp))
 
-$(DRIVER_EXAMPLES): $(B)/examples/%: libfbuf/examples/%.cpp libfbuf/examples/drivers/driver.hpp $(B)/libfbuf.a
+$(DRIVER_EXAMPLES): $(B)/examples/%: libfbuf/examples/%.cpp libfbuf/examples/drivers/driver.hpp kmod/samples/fbufs_samples.h $(B)/libfbuf.a
 	@mkdir -p $(@D)
 	$(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(INCLUDES) -Ikmod/samples -o $@ $< $(B)/libfbuf.a
 
