@@ -850,9 +850,10 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 			done += n;
 		if (n != -EAGAIN)
 			continue;
-		if (wait && *wake)
+		if (wait && *wake) {
 			channel_wake_receivers(end->channel);
-		*wake = false;
+			*wake = false;
+		}
 		n = sender_wait(end, wait);
 	}
 	return done ? (long)done : n;

@@ -266,6 +266,18 @@ TEST(Rule13BoundedQueues, TheSenderWaitsAndGoesOn)
 	EXPECT_EQ(sending.result(), 10);
 }
 
+// What a call that does not wait has queued before it found the queue full, a waiting receiver is woken for.
+TEST(Rule13BoundedQueues, AReceiverIsWokenForWhatFitted)
+{
+	Pair pair(0, 4);
+	const auto buffers = pair.written(5);
+	Blocked receiving([&] { return Received(pair.channel.receiver, 0).result; });
+	ASSERT_TRUE(receiving.waits());
+	EXPECT_EQ(pair.send_all(buffers), 4);
+	EXPECT_FALSE(receiving.waits(3000));
+	EXPECT_EQ(receiving.result(), 1);
+}
+
 TEST(Rule13BoundedQueues, FanOutWaitsForTheSlowestAndComesHomeAfterTheLast)
 {
 	Pair pair(0, 2);
