@@ -10,6 +10,7 @@
 
 #include "aggregate.h"
 #include "channel.h"
+#include "copy.h"
 #include "map.h"
 #include "pool.h"
 #include "transfer.h"
@@ -495,6 +496,7 @@ struct send_cursor {
 	u32 slice;		/* the next message's first */
 	u32 message_from, message_to;	/* copied ahead */
 	u32 slice_from, slice_to;
+	bool pool_full;		/* -EAGAIN was because of that */
 	struct fbufs_message message_ahead[AHEAD];
 	struct fbufs_slice slice_ahead[AHEAD];
 };
@@ -516,6 +518,7 @@ static void send_cursor_init(struct send_cursor *cursor, struct fbufs_end *end,
 	cursor->message_to = 0;
 	cursor->slice_from = 0;
 	cursor->slice_to = 0;
+	cursor->pool_full = false;
 }
 
 static void making_pause(struct fbufs_pool *pool) __releases(&pool->lock)
@@ -597,12 +600,12 @@ static const struct fbufs_slice *send_slice(struct send_cursor *cursor, u32 slic
 
 #define SEND_FLAGS (FBUFS_MESSAGE_NOTICE | FBUFS_MESSAGE_LEND)
 
-static int message_check(const struct fbufs_message *message, const struct send_cursor *cursor)
+static inline int message_check(const struct fbufs_message *message,
+				const struct send_cursor *cursor, u32 flags, u32 most)
 {
-	if (message->message || message->length || message->flags & ~SEND_FLAGS ||
-	    !message->slices)
+	if (message->message || message->length || message->flags & ~flags || !message->slices)
 		return -EINVAL;
-	if (message->slices > FBUFS_MAX_SLICES ||
+	if (message->slices > most ||
 	    message->slices > cursor->nslices - cursor->slice)
 		return -EMSGSIZE;
 	return 0;
@@ -683,6 +686,95 @@ static noinline int message_promise(struct fbufs_end *end, const struct fbufs_ag
 	return err;
 }
 
+/* A message of one slice, which is the kernel's; out of @spare, or NULL. */
+static struct fbufs_aggregate *message_from_kernel(struct fbufs_channel *channel,
+						   struct fbufs_aggregate *spare,
+						   const struct channel_output *output)
+{
+	struct fbufs_aggregate *aggregate = spare ?: aggregate_alloc(1);
+
+	if (!aggregate)
+		return NULL;
+	aggregate->nsegments = 1;
+	aggregate->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
+	aggregate->channel = channel;
+	aggregate->cookie = output->cookie;
+	aggregate->length = output->length;
+	aggregate->segments[0] = (struct fbufs_segment){
+		.fbuf = output->fbuf, .offset = output->offset, .length = output->length,
+	};
+	return aggregate;
+}
+
+/*
+ * All slices of the next message, which are at most AHEAD. Once here they cannot
+ * change any more. Or NULL with a bad address.
+ */
+static const struct fbufs_slice *send_slices(struct send_cursor *cursor, u32 n)
+{
+	static_assert(FBUFS_MAX_COPY_SLICES <= AHEAD);
+	if (cursor->slice < cursor->slice_from || cursor->slice + n > cursor->slice_to) {
+		copy_slices(cursor, cursor->slice);
+		/* What is behind them may be at a bad address. */
+		if (cursor->slice + n > cursor->slice_to) {
+			if (user_fetch(cursor->slice_ahead, cursor->slices + cursor->slice,
+				       n * sizeof(*cursor->slices)))
+				return NULL;
+			cursor->slice_to = cursor->slice + n;
+		}
+	}
+	return &cursor->slice_ahead[cursor->slice - cursor->slice_from];
+}
+
+/* A message with FBUFS_MESSAGE_COPY, out of @spare or NULL. May sleep. */
+static struct fbufs_aggregate *message_copy(struct fbufs_end *end, struct send_cursor *cursor,
+					    const struct fbufs_message *message,
+					    struct fbufs_aggregate *spare)
+{
+	struct channel_output output = { .cookie = message->cookie };
+	struct fbufs_channel *channel = end->channel;
+	struct fbufs_aggregate *aggregate;
+	const struct fbufs_slice *slices;
+	int err;
+
+	err = message_check(message, cursor, FBUFS_MESSAGE_COPY, FBUFS_MAX_COPY_SLICES);
+	if (err)
+		return ERR_PTR(err);
+	if (!cursor->pool)
+		return ERR_PTR(-ENXIO);
+	slices = send_slices(cursor, message->slices);
+	if (!slices)
+		return ERR_PTR(-EFAULT);
+	err = copy_in(end->domain, channel, slices, message->slices, &output);
+	cursor->pool_full = err == -EAGAIN;
+	if (err)
+		return ERR_PTR(err);
+	aggregate = message_from_kernel(channel, spare, &output);
+	if (!aggregate) {
+		copy_undo(channel, &output);
+		return ERR_PTR(-ENOMEM);
+	}
+	return aggregate;
+}
+
+static noinline struct fbufs_aggregate *message_make_copy(struct fbufs_end *end,
+							  struct send_cursor *cursor,
+							  const struct fbufs_message *message,
+							  struct fbufs_aggregate *spare)
+	__must_hold(&cursor->pool->lock)
+{
+	struct fbufs_aggregate *aggregate;
+
+	making_pause(cursor->pool);
+	aggregate = message_copy(end, cursor, message, spare);
+	making_resume(cursor->pool);
+	if (!IS_ERR(aggregate)) {
+		cursor->slice += message->slices;
+		cursor->message++;
+	}
+	return aggregate;
+}
+
 /* Make the next message, out of @spare if possible. */
 static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_cursor *cursor,
 					    struct fbufs_aggregate **spare)
@@ -694,9 +786,16 @@ static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_c
 
 	if (!message)
 		return ERR_PTR(-EFAULT);
-	err = message_check(message, cursor);
-	if (err)
-		return ERR_PTR(err);
+	err = message_check(message, cursor, SEND_FLAGS, FBUFS_MAX_SLICES);
+	if (unlikely(err)) {
+		/* None of those flags: who hands fbufs over need not ask for it. */
+		if (message->flags != FBUFS_MESSAGE_COPY)
+			return ERR_PTR(err);
+		aggregate = message_make_copy(end, cursor, message, *spare);
+		if (!IS_ERR(aggregate))
+			*spare = NULL;
+		return aggregate;
+	}
 	aggregate = message_get(cursor, message->slices, spare);
 	if (!aggregate)
 		return ERR_PTR(-ENOMEM);
@@ -820,12 +919,14 @@ static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n, 
 	return done;
 }
 
-/* Wait until a sender has something else to do than wait: 0, -EAGAIN, -ERESTARTSYS. */
-static int sender_wait(struct fbufs_end *end, bool wait)
+/* Wait until a sender has something else to do than wait: 0, or -EAGAIN, -EINTR, -ENODEV. */
+static int sender_wait(struct fbufs_end *end, bool pool_full, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
 	end_give_way(end);
+	if (pool_full)
+		return transfer_wait(end->domain);
 	return wait_event_interruptible(end->wait, sender_can_go_on(end)) ? -EINTR : 0;
 }
 
@@ -844,6 +945,7 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 			break;
 		}
 		end_called(end);
+		cursor.pool_full = false;
 		n = send_chunk(end, &cursor, send->count - done, wake);
 		mutex_unlock(&end->mutex);
 		if (n > 0)
@@ -854,7 +956,7 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 			channel_wake_receivers(end->channel);
 			*wake = false;
 		}
-		n = sender_wait(end, wait);
+		n = sender_wait(end, cursor.pool_full, wait);
 	}
 	return done ? (long)done : n;
 }
@@ -1209,26 +1311,6 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
 /*
  * The kernel's ends
  */
-
-/* A message of one slice, which is the kernel's; out of @spare, or NULL. */
-static struct fbufs_aggregate *message_from_kernel(struct fbufs_channel *channel,
-						   struct fbufs_aggregate *spare,
-						   const struct channel_output *output)
-{
-	struct fbufs_aggregate *aggregate = spare ?: aggregate_alloc(1);
-
-	if (!aggregate)
-		return NULL;
-	aggregate->nsegments = 1;
-	aggregate->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
-	aggregate->channel = channel;
-	aggregate->cookie = output->cookie;
-	aggregate->length = output->length;
-	aggregate->segments[0] = (struct fbufs_segment){
-		.fbuf = output->fbuf, .offset = output->offset, .length = output->length,
-	};
-	return aggregate;
-}
 
 /**
  * channel_send_from_kernel - send messages of one slice each

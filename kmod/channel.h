@@ -37,6 +37,7 @@ struct poll_table_struct;
  * @pool: the sender's, with a reference, once it is attached; or NULL
  * @classes: free lists by pages
  * @recent: the free list that was last used
+ * @recent_copy: the same of those that the kernel fills (copy.h)
  * @lock: see above
  * @closed: the sending end is gone; fbufs leave instead of going home here
  * @sender: the sending end, or NULL
@@ -54,6 +55,7 @@ struct fbufs_channel {
 	struct fbufs_pool *pool;
 	struct xarray classes;
 	struct fbufs_class *recent;
+	struct fbufs_class *recent_copy;
 
 	spinlock_t lock;	/* see above */
 	bool closed;
@@ -120,7 +122,7 @@ static inline void channel_put(struct fbufs_channel *channel)
 	channel_put_many(channel, 1);
 }
 
-/* A message of one slice that the kernel sends. */
+/* A message of one slice whose fbuf is the kernel's. */
 struct channel_output {
 	struct fbuf *fbuf;
 	u64 cookie;

@@ -165,15 +165,6 @@ static int alloc_batch(struct fbufs_domain *domain, struct fbufs_end *end, u64 b
 	return class ? transfer_alloc(domain, class, buffers, n) : -ENOMEM;
 }
 
-static int alloc_wait(struct fbufs_domain *domain)
-{
-	struct fbufs_pool *pool = domain->pool;
-	int err = wait_event_interruptible(domain->wait, !READ_ONCE(pool->starved) ||
-					   READ_ONCE(domain->dead));
-
-	return err ? -EINTR : domain_check(domain);
-}
-
 static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct fbufs_end *end,
 			const struct fbufs_alloc *alloc)
 {
@@ -194,7 +185,7 @@ static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct f
 			n = alloc_batch(domain, end, alloc->bytes, buffers, want);
 		}
 		if (n == -EAGAIN && !done && may_wait(file, alloc->flags)) {
-			n = alloc_wait(domain);
+			n = transfer_wait(domain);
 			if (!n)
 				continue;
 		}

@@ -207,6 +207,31 @@ struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
  * Free lists
  */
 
+/* Among free lists, which are known by their pages, where those of pool_copy_class() are. */
+#define COPY_CLASSES ((FBUFS_MAX_BYTES >> PAGE_SHIFT) + 1)
+
+static struct fbufs_class *class_get(struct fbufs_pool *pool, struct xarray *classes,
+				     struct fbufs_channel *channel, u32 npages, unsigned long index)
+{
+	struct fbufs_class *class = xa_load(classes, index), *other;
+
+	if (class)
+		return class;
+	class = kzalloc(sizeof(*class), GFP_KERNEL_ACCOUNT);
+	if (!class)
+		return NULL;
+	class->pool = pool;
+	class->channel = channel;
+	class->npages = npages;
+	INIT_LIST_HEAD(&class->link);
+	other = xa_cmpxchg(classes, index, NULL, class, GFP_KERNEL_ACCOUNT);
+	if (other) {
+		kfree(class);
+		class = xa_is_err(other) ? NULL : other;
+	}
+	return class;
+}
+
 /**
  * pool_class - find or make a free list
  * @pool: whose fbufs
@@ -220,23 +245,18 @@ struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
 struct fbufs_class *pool_class(struct fbufs_pool *pool, struct xarray *classes,
 			       struct fbufs_channel *channel, u32 npages)
 {
-	struct fbufs_class *class = xa_load(classes, npages), *other;
+	return class_get(pool, classes, channel, npages, npages);
+}
 
-	if (class)
-		return class;
-	class = kzalloc(sizeof(*class), GFP_KERNEL_ACCOUNT);
-	if (!class)
-		return NULL;
-	class->pool = pool;
-	class->channel = channel;
-	class->npages = npages;
-	INIT_LIST_HEAD(&class->link);
-	other = xa_cmpxchg(classes, npages, NULL, class, GFP_KERNEL_ACCOUNT);
-	if (other) {
-		kfree(class);
-		class = xa_is_err(other) ? NULL : other;
-	}
-	return class;
+/*
+ * As pool_class(), for fbufs that the kernel fills. They have a list of their own,
+ * because those that the originator has had would have to lose their writable
+ * entries first.
+ */
+struct fbufs_class *pool_copy_class(struct fbufs_pool *pool, struct xarray *classes,
+				    struct fbufs_channel *channel, u32 npages)
+{
+	return class_get(pool, classes, channel, npages, COPY_CLASSES + npages);
 }
 
 void pool_classes_destroy(struct xarray *classes)

@@ -284,6 +284,8 @@ struct fbuf *pool_find(struct fbufs_pool *pool, u32 page);
 
 struct fbufs_class *pool_class(struct fbufs_pool *pool, struct xarray *classes,
 			       struct fbufs_channel *channel, u32 npages);
+struct fbufs_class *pool_copy_class(struct fbufs_pool *pool, struct xarray *classes,
+				    struct fbufs_channel *channel, u32 npages);
 void pool_classes_destroy(struct xarray *classes);
 
 u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped);

@@ -238,6 +238,19 @@ int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 }
 
 /*
+ * After -EAGAIN, wait until the pool may have room: 0, or -EINTR, or an error of
+ * domain_check().
+ */
+int transfer_wait(struct fbufs_domain *domain)
+{
+	struct fbufs_pool *pool = domain->pool;
+	int err = wait_event_interruptible(domain->wait, !READ_ONCE(pool->starved) ||
+					   READ_ONCE(domain->dead));
+
+	return err ? -EINTR : domain_check(domain);
+}
+
+/*
  * One fbuf that the kernel is to fill first: as transfer_alloc(), not mapped, and
  * with what its own process left in it: the caller zeroes what it does not fill.
  */
@@ -323,8 +336,8 @@ static int grow_for_kernel(struct fbufs_class *class, struct fbuf **out)
 
 /**
  * transfer_alloc_for_kernel - allocate fbufs that the kernel fills and sends
- * @domain: of the kernel
- * @class: of a channel of which the kernel has the sending end
+ * @domain: of the kernel, or of the process that it copies for
+ * @class: of a channel of which the kernel has the sending end, or of pool_copy_class()
  * @fbufs: where to put them: SENDING and locked, with the old contents of messages
  *	of the same channel
  * @n: how many

@@ -30,6 +30,7 @@ int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
 		   struct fbufs_buffer *buffers, u32 n);
 int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *class,
 			   struct fbufs_buffer *buffer);
+int transfer_wait(struct fbufs_domain *domain);
 int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n);
 
 int transfer_alloc_for_kernel(struct fbufs_domain *domain, struct fbufs_class *class,

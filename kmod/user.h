@@ -11,6 +11,7 @@
 
 #include <linux/types.h>
 #include <linux/uaccess.h>
+#include <linux/unaligned.h>
 
 #define USER_SMALL 128
 
@@ -26,6 +27,30 @@ static __always_inline int user_fetch(void *to, const void __user *from, size_t 
 		return -EFAULT;
 	for (; bytes; bytes -= sizeof(*out))
 		unsafe_get_user(*out++, in++, fault);
+	user_read_access_end();
+	return 0;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+/* As user_fetch(), of any number of bytes to anywhere. */
+static __always_inline int user_fetch_bytes(void *to, const void __user *from, size_t bytes)
+{
+	u64 word;
+
+	if (bytes > USER_SMALL)
+		return copy_from_user(to, from, bytes) ? -EFAULT : 0;
+	if (!user_read_access_begin(from, bytes))
+		return -EFAULT;
+	for (; bytes >= sizeof(word); bytes -= sizeof(word)) {
+		unsafe_get_user(word, (const u64 __user *)from, fault);
+		put_unaligned(word, (u64 *)to);
+		to += sizeof(word);
+		from += sizeof(word);
+	}
+	for (; bytes; bytes--)
+		unsafe_get_user(*(u8 *)to++, (const u8 __user *)from++, fault);
 	user_read_access_end();
 	return 0;
 fault:

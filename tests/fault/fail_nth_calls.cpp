@@ -338,6 +338,47 @@ TEST_F(FailNth, SendRefill)
 			}), 2u);
 }
 
+// What is copied: into a new fbuf of a new list, and into one that is at home; behind one that is handed over.
+TEST_F(FailNth, SendCopied)
+{
+	struct Scene : Sending {
+		const std::vector<std::uint8_t> data = std::vector<std::uint8_t>(FBUFS_MAX_COPY, 7);
+		explicit Scene(bool warm = false)
+		{
+			fbufs_message copy = {};
+			copy.slices = 2;
+			copy.flags = FBUFS_MESSAGE_COPY;
+			for (int i = 0; i < 2; i++) {
+				messages.messages.push_back(copy);
+				for (const std::uint32_t length : {100u, FBUFS_MAX_COPY - 100u}) {
+					fbufs_slice slice = {};
+					slice.address = address(data.data());
+					slice.length = length;
+					messages.slices.push_back(slice);
+				}
+			}
+			if (!warm)
+				return;
+			EXPECT_EQ(uapi::send(channel.sender, {copy}, {messages.slices[1], messages.slices[2]}), 1);
+			EXPECT_EQ(handles(peer, FBUFS_RELEASE, {Received(channel.receiver).handle()}), 1);
+		}
+	};
+	const auto judge_sent = [](Scene& scene, long result) {
+		expect_memory_error(result);
+		EXPECT_EQ(scene.actor.state(scene.messages.buffers[0]), result > 0 ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
+		EXPECT_EQ(end_info(scene.channel.receiver).out_queued, result > 0 ? static_cast<std::uint32_t>(result) : 0u);
+		for (long i = 0; i < result; i++) {
+			const Received received(scene.channel.receiver);
+			ASSERT_EQ(received.message.length, i == 0 ? page : FBUFS_MAX_COPY);
+			for (std::size_t at = 0; at < received.message.length && i > 0; at += 100)
+				ASSERT_EQ(scene.window.at(received.slices[0].position)[at], 7);
+			EXPECT_EQ(handles(scene.peer, FBUFS_RELEASE, {received.handle()}), 1);
+		}
+	};
+	EXPECT_GT(sweep([] { return Scene(); }, [](Scene& scene) { return scene.send(); }, judge_sent), 4u);
+	EXPECT_GT(sweep([] { return Scene(true); }, [](Scene& scene) { return scene.send(); }, judge_sent), 0u);
+}
+
 // A held message is sent on.
 TEST_F(FailNth, Forward)
 {

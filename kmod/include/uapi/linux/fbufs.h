@@ -65,6 +65,8 @@
 #define FBUFS_MAX_VECTOR 65536		/* elements in a vector call */
 #define FBUFS_MAX_BYTES (1ULL << 30)	/* bytes in an fbuf */
 #define FBUFS_MAX_POOL (1ULL << 38)	/* bytes in a pool */
+#define FBUFS_MAX_COPY 16384		/* bytes in a message with FBUFS_MESSAGE_COPY... */
+#define FBUFS_MAX_COPY_SLICES 16	/* ... and slices that they come from */
 
 /* Where the window of a pool lies among the device's offsets. */
 #define FBUFS_POOL_SHIFT 40
@@ -466,6 +468,8 @@ struct fbufs_add_receiver {
 /**
  * struct fbufs_slice - a part of an fbuf
  * @fbuf: handle of the fbuf
+ * @address: in a message sent with FBUFS_MESSAGE_COPY: of the bytes in the
+ *	caller's memory, instead of an fbuf; @hold and @offset are 0
  * @hold: sending: 0 for an fbuf that the caller allocated, or the handle of a
  *	message that it holds and that contains these bytes, to send them on.
  *	Receiving: 0
@@ -475,7 +479,10 @@ struct fbufs_add_receiver {
  * @length: bytes, at least 1
  */
 struct fbufs_slice {
-	__u64 fbuf;
+	union {
+		__u64 fbuf;
+		__u64 address;
+	};
 	__u64 hold;
 	__u64 position;
 	__u32 offset;
@@ -486,6 +493,15 @@ struct fbufs_slice {
 #define FBUFS_MESSAGE_LOCKED (1U << 1)	/* receiving: nobody can write it */
 /* Sending: when its own fbufs come home they are the caller's again, under their handles. */
 #define FBUFS_MESSAGE_LEND (1U << 2)
+/*
+ * Sending, without NOTICE and LEND: the bytes at the slices' addresses, at most
+ * FBUFS_MAX_COPY of at most FBUFS_MAX_COPY_SLICES slices, are copied into an fbuf of
+ * the caller's pool, and that is sent, as a message of one slice. The kernel is its
+ * originator: it is locked on any channel, the caller cannot write it, does not get
+ * its handle, and has no access to lose. That makes a small message cheaper than an
+ * fbuf whose write access is taken away and given back.
+ */
+#define FBUFS_MESSAGE_COPY (1U << 3)
 
 /**
  * struct fbufs_message - a list of slices
@@ -521,17 +537,21 @@ struct fbufs_message {
  *
  * Every receiving end gets every message. An fbuf of the caller's may be in
  * several slices of one message, not in two messages: it is the receivers'
- * with the first. Nothing is ever copied. Waits until all messages are queued.
- * Returns how many are.
+ * with the first. Nothing is copied but what FBUFS_MESSAGE_COPY asks for, and
+ * FBUFS_COUNT_BYTES_COPIED says so. Waits until all messages are queued, and
+ * for room in the pool for those that are copied. Returns how many are queued.
  *
  * EAGAIN: a queue is full; poll for POLLOUT. EPIPE: there is no receiving end
- * left. ENXIO: not attached, or a notice is wanted and there is no pool.
+ * left. ENXIO: not attached, or a notice or a copy is wanted and there is no pool.
  * ENOBUFS: more than a million notices are unread. EMSGSIZE: a message has
  * more slices than @nslices leaves or than FBUFS_MAX_SLICES. ENOENT: no such
  * fbuf or an old handle, or no such message held. EACCES: the fbuf is not the
  * caller's to send, or the held message does not contain these bytes. EXDEV:
  * the fbuf was allocated for another channel. ERANGE: the slice does not lie
  * in the fbuf. EOVERFLOW: the fbuf is in four thousand million slices.
+ * A message to copy also: EAGAIN: the pool is full, and fbufs will come home:
+ * poll the domain for POLLOUT. ENOBUFS: the pool is full and nothing is on its
+ * way. EMSGSIZE: more than FBUFS_MAX_COPY bytes or FBUFS_MAX_COPY_SLICES slices.
  * With any of these no fbuf of the failed message has changed hands.
  */
 struct fbufs_send {
