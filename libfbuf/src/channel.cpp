@@ -24,6 +24,36 @@ std::size_t burst(std::size_t bytes)
 	return std::clamp<std::size_t>(burst_bytes / std::max<std::size_t>(bytes, 1), 1, burst_most);
 }
 
+// A message that the module copies, and where from.
+fbufs_message copied_message(std::uint64_t cookie)
+{
+	return {.message = 0, .cookie = cookie, .length = 0, .slices = 1, .flags = FBUFS_MESSAGE_COPY};
+}
+
+fbufs_slice copied_slice(std::span<const std::byte> bytes)
+{
+	fbufs_slice slice = {};
+	slice.address = sys::pointer(bytes.data());
+	slice.length = static_cast<std::uint32_t>(bytes.size());
+	return slice;
+}
+
+// A copied message is in what was sent.
+void count_copied(sent& what, std::size_t bytes)
+{
+	what.bytes_copied += bytes;
+	what.messages_copied++;
+}
+
+static_assert(sender::most_copied == FBUFS_MAX_COPY);
+
+// What is to be copied finds the pool full when all of it is at hand here: then that is given up.
+long send_call(int fd, fbufs_send& args, detail::buffer_cache& cache)
+{
+	const long done = sys::call(fd, FBUFS_SEND, &args);
+	return done == -ENOBUFS && cache.drop_ready() ? sys::call(fd, FBUFS_SEND, &args) : done;
+}
+
 result<void> change_nonblocking(int fd, bool nonblocking)
 {
 	const int flags = ::fcntl(fd, F_GETFL);
@@ -66,6 +96,7 @@ struct sender::scratch {
 	std::vector<fbufs_message> messages;
 	std::vector<fbufs_slice> slices;
 	std::vector<fbufs_buffer> fresh;
+	std::vector<buffer> filled;
 };
 
 void sender::scratch_delete::operator()(scratch* which) const noexcept
@@ -135,8 +166,32 @@ result<sent> sender::send_one(const buffer& own, std::size_t length, std::uint64
 	return sent{.messages = 1, .bytes = length};
 }
 
+// One message out of memory of any kind.
+result<sent> sender::send_copy(std::span<const std::byte> bytes, std::uint64_t cookie)
+{
+	const fbufs_message message = copied_message(cookie);
+	const fbufs_slice slice = copied_slice(bytes);
+	auto args = sys::sized<fbufs_send>();
+	args.messages = sys::pointer(&message);
+	args.slices = sys::pointer(&slice);
+	args.count = 1;
+	args.nslices = 1;
+	const long done = send_call(end_.fd(), args, *cache_);
+	if (done < 0)
+		return sys::failure(static_cast<int>(-done));
+	sent what{.messages = 1, .bytes = bytes.size()};
+	count_copied(what, bytes.size());
+	return what;
+}
+
 result<sent> sender::send(buffer&& own, std::size_t length, std::uint64_t cookie)
 {
+	if (copies(own, length) && own && length > 0 && length <= own.size()) {
+		auto copied = send_copy(own.data().first(length), cookie);
+		if (copied)
+			own.give_back();
+		return copied;
+	}
 	auto done = send_one(own, length, cookie, 0, cache_->wanted(2));
 	if (done)
 		own.cache_ = nullptr;
@@ -165,7 +220,7 @@ result<std::size_t> sender::transmit(std::size_t refill_bytes)
 	args.refill = sys::pointer(use.fresh.data());
 	args.refill_bytes = refill_bytes;
 	args.refill_count = static_cast<std::uint32_t>(use.fresh.size());
-	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
+	const long done = send_call(end_.fd(), args, *cache_);
 	if (done < 0)
 		return sys::failure(static_cast<int>(-done));
 	if (args.out_refilled)
@@ -208,6 +263,11 @@ result<sent> sender::send(std::span<packet> messages)
 		const packet& from = messages[i];
 		if (!from.own || from.length == 0 || from.length > from.own.size())
 			return sys::failure(ERANGE);
+		if (copies(from.own, from.length)) {
+			use.messages[i] = copied_message(from.cookie);
+			use.slices[i] = copied_slice(from.own.data().first(from.length));
+			continue;
+		}
 		use.messages[i] = {.message = 0, .cookie = from.cookie, .length = 0, .slices = 1, .flags = 0};
 		use.slices[i] = {.fbuf = from.own.handle_, .hold = 0, .position = 0, .offset = 0,
 				 .length = static_cast<std::uint32_t>(from.length)};
@@ -218,9 +278,94 @@ result<sent> sender::send(std::span<packet> messages)
 	sent what{.messages = *done};
 	for (packet& each : messages.first(*done)) {
 		what.bytes += each.length;
+		if (copies(each.own, each.length)) {
+			count_copied(what, each.length);
+			each.own.give_back();
+		}
 		each.own.cache_ = nullptr;
 	}
 	return what;
+}
+
+result<sent> sender::send(std::span<const std::byte> bytes, std::uint64_t cookie)
+{
+	if (bytes.empty())
+		return sys::failure(ERANGE);
+	if (copies(bytes.size()))
+		return send_copy(bytes, cookie);
+	auto own = allocate(bytes.size());
+	if (!own)
+		return std::unexpected(own.error());
+	std::ranges::copy(bytes, own->data().begin());
+	auto done = send_one(*own, bytes.size(), cookie, 0, cache_->wanted(2));
+	if (done) {
+		own->cache_ = nullptr;
+		done->bytes_copied = bytes.size();
+	}
+	return done;
+}
+
+// What is handed over gets an fbuf each, as long as there are some; what follows is left to the caller.
+result<sent> sender::send_some(std::span<const plain> messages)
+{
+	scratch& use = *scratch_;
+	use.messages.clear();
+	use.slices.clear();
+	use.filled.clear();
+	for (const plain& each : messages) {
+		if (copies(each.data.size())) {
+			use.messages.push_back(copied_message(each.cookie));
+			use.slices.push_back(copied_slice(each.data));
+			continue;
+		}
+		auto own = cache_->take(each.data.size(), burst(each.data.size()), use.messages.empty());
+		if (!own && use.messages.empty())
+			return std::unexpected(own.error());
+		if (!own)
+			break;
+		std::ranges::copy(each.data, own->data().begin());
+		use.messages.push_back({.message = 0, .cookie = each.cookie, .length = 0, .slices = 1, .flags = 0});
+		use.slices.push_back({.fbuf = own->handle_, .hold = 0, .position = 0, .offset = 0,
+				      .length = static_cast<std::uint32_t>(each.data.size())});
+		use.filled.push_back(std::move(*own));
+	}
+	const auto done = transmit(use.filled.empty() ? 0 : cache_->bytes());
+	if (!done) {
+		use.filled.clear();
+		return std::unexpected(done.error());
+	}
+	sent what{.messages = *done};
+	std::size_t handed_over = 0;
+	for (std::size_t i = 0; i < *done; i++) {
+		what.bytes += messages[i].data.size();
+		if (use.messages[i].flags & FBUFS_MESSAGE_COPY) {
+			count_copied(what, messages[i].data.size());
+		} else {
+			what.bytes_copied += messages[i].data.size();
+			use.filled[handed_over++].cache_ = nullptr;
+		}
+	}
+	use.filled.clear();
+	return what;
+}
+
+result<sent> sender::send(std::span<const plain> messages)
+{
+	if (std::ranges::any_of(messages, [](const plain& each) { return each.data.empty(); }))
+		return sys::failure(ERANGE);
+	sent all;
+	while (all.messages < messages.size()) {
+		const auto some = send_some(messages.subspan(all.messages));
+		if (!some && all.messages == 0)
+			return some;
+		if (!some)
+			break;
+		all.messages += some->messages;
+		all.bytes += some->bytes;
+		all.bytes_copied += some->bytes_copied;
+		all.messages_copied += some->messages_copied;
+	}
+	return all;
 }
 
 result<endpoint> sender::add_receiver()

@@ -98,6 +98,17 @@ void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes
 	drop_all(unfit);
 }
 
+bool buffer_cache::drop_ready() noexcept
+{
+	std::unique_lock guard(lock_);
+	std::vector<fbufs_buffer> left;
+	left.swap(ready_);
+	guard.unlock();
+	const bool any = !left.empty();
+	drop_all(left);
+	return any;
+}
+
 buffer buffer_cache::adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept
 {
 	return buffer(this, handle, domain_->own(position), size);
@@ -119,12 +130,11 @@ void buffer_cache::give_back(std::uint64_t handle, std::byte* data, std::size_t 
 
 void buffer_cache::close() noexcept
 {
-	std::unique_lock guard(lock_);
-	fd_ = -1;
-	std::vector<fbufs_buffer> left;
-	left.swap(ready_);
-	guard.unlock();
-	drop_all(left);
+	{
+		const std::lock_guard guard(lock_);
+		fd_ = -1;
+	}
+	drop_ready();
 }
 
 // --- the domain ------------------------------------------------------------------

@@ -53,6 +53,8 @@ public:
 	// Whether a send should ask for more, and how many: fills room of that many.
 	std::size_t wanted(std::size_t target) noexcept;
 	void refill(std::span<const fbufs_buffer> fresh, std::size_t bytes);
+	// Give up what is at hand. Whether there was any.
+	bool drop_ready() noexcept;
 	// An fbuf that the module allocated for this descriptor.
 	buffer adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept;
 	[[nodiscard]] int fd() const noexcept { return fd_; }

@@ -134,6 +134,196 @@ TEST(LibLend, StoresWait)
 	EXPECT_TRUE(holds(own.data(), 2));
 }
 
+bool no_vm_operation(const fbuf::counters& before, const fbuf::counters& after)
+{
+	return before.ptes_set == after.ptes_set && before.ptes_cleared == after.ptes_cleared &&
+	       before.tlb_flushes == after.tlb_flushes && before.faults == after.faults &&
+	       before.pages_allocated == after.pages_allocated;
+}
+
+TEST(LibCopyBelow, NothingIsCopiedIntoTheQueueUnlessToldSo)
+{
+	Pair pair;
+	EXPECT_EQ(pair.sender.copy_below(), 0u);
+	const auto sent = *pair.sender.send(*pair.sender.allocate(64), 64);
+	EXPECT_EQ(sent.messages_copied, 0u);
+	EXPECT_EQ(sent.bytes_copied, 0u);
+	EXPECT_EQ(pair.originator.count()->bytes_copied, 0u);
+}
+
+TEST(LibCopyBelow, ABufferIsTheSendersAgain)
+{
+	Pair pair;
+	pair.sender.copy_below(4097);
+	const std::byte* place = nullptr;
+	for (int i = 0; i < 20; i++) {
+		auto buffer = *pair.sender.allocate(4096);
+		if (place) {
+			EXPECT_EQ(buffer.data().data(), place) << "the last one, and still writable";
+		}
+		place = buffer.data().data();
+		fill(buffer.data(), i);
+		const auto before = *pair.originator.count();
+		const auto sent = pair.sender.send(std::move(buffer), 4096, 5);
+		ASSERT_TRUE(sent) << sent.error().message();
+		EXPECT_FALSE(buffer);
+		EXPECT_EQ(sent->messages, 1u);
+		EXPECT_EQ(sent->messages_copied, 1u);
+		EXPECT_EQ(sent->bytes_copied, 4096u);
+		if (i > 2) {
+			EXPECT_TRUE(no_vm_operation(before, *pair.originator.count()));
+		}
+		const auto message = *pair.receiver.receive();
+		EXPECT_TRUE(message.locked());
+		EXPECT_EQ(message.cookie(), 5u);
+		EXPECT_TRUE(holds(message.data(), i));
+	}
+	// From the setting on, and above what can be copied, it is handed over.
+	EXPECT_EQ(pair.sender.send(*pair.sender.allocate(4097), 4097)->messages_copied, 0u);
+	pair.sender.copy_below(1 << 20);
+	EXPECT_EQ(pair.sender.send(*pair.sender.allocate(20000), 16384)->messages_copied, 1u);
+	EXPECT_EQ(pair.sender.send(*pair.sender.allocate(20000), 16385)->messages_copied, 0u);
+}
+
+TEST(LibCopyBelow, AFailedSendLeavesTheBuffer)
+{
+	Pair pair({.depth = 1});
+	pair.sender.copy_below(100);
+	pair.sender.set_nonblocking(true).value();
+	ASSERT_TRUE(pair.sender.send(*pair.sender.allocate(64), 64));
+	auto buffer = *pair.sender.allocate(64);
+	EXPECT_EQ(pair.sender.send(std::move(buffer), 64).error(), std::errc::resource_unavailable_try_again);
+	ASSERT_TRUE(buffer);
+	EXPECT_EQ(pair.sender.send(std::move(buffer), 0).error(), std::errc::result_out_of_range);
+	(void)*pair.receiver.receive();
+	EXPECT_TRUE(pair.sender.send(std::move(buffer), 64));
+	EXPECT_FALSE(buffer);
+}
+
+TEST(LibCopyBelow, PacketsOfBothKinds)
+{
+	Pair pair;
+	pair.sender.copy_below(100);
+	std::vector<fbuf::packet> packets(6);
+	ASSERT_EQ(*pair.sender.allocate(4096, packets), 6u);
+	for (std::size_t i = 0; i < 6; i++) {
+		fill(packets[i].own.data(), static_cast<int>(i));
+		packets[i].length = i % 2 ? 4096 : 64;
+		packets[i].cookie = i;
+	}
+	const auto sent = *pair.sender.send(std::span(packets));
+	EXPECT_EQ(sent.messages, 6u);
+	EXPECT_EQ(sent.messages_copied, 3u);
+	EXPECT_EQ(sent.bytes, 3u * (4096 + 64));
+	EXPECT_EQ(sent.bytes_copied, 3u * 64);
+	for (std::size_t i = 0; i < 6; i++) {
+		EXPECT_FALSE(packets[i].own);
+		const auto message = *pair.receiver.receive();
+		EXPECT_EQ(message.cookie(), i);
+		EXPECT_EQ(message.length(), i % 2 ? 4096u : 64u);
+		EXPECT_TRUE(holds(message.data(), static_cast<int>(i)));
+	}
+}
+
+TEST(LibCopyBelow, WhatIsLentIsNot)
+{
+	Pair pair;
+	pair.sender.copy_below(100);
+	fbuf::buffer own = *pair.sender.allocate(64);
+	EXPECT_EQ(pair.sender.lend(own, 64)->messages_copied, 0u);
+	EXPECT_EQ(pair.sender.send(std::move(own), 64).error(), std::errc::permission_denied);
+}
+
+TEST(LibPlain, EitherWay)
+{
+	Pair pair;
+	pair.sender.copy_below(1000);
+	std::vector<std::byte> data(50000);
+	for (const std::size_t bytes : {std::size_t{1}, std::size_t{999}, std::size_t{1000}, std::size_t{50000}}) {
+		fill(data, static_cast<int>(bytes));
+		const auto sent = pair.sender.send(std::span<const std::byte>(data).first(bytes), bytes);
+		ASSERT_TRUE(sent) << sent.error().message();
+		EXPECT_EQ(sent->messages, 1u);
+		EXPECT_EQ(sent->bytes, bytes);
+		EXPECT_EQ(sent->bytes_copied, bytes) << "once, in any case";
+		EXPECT_EQ(sent->messages_copied, bytes < 1000 ? 1u : 0u);
+		fill(data, 3);
+		const auto message = *pair.receiver.receive();
+		EXPECT_EQ(message.cookie(), bytes);
+		EXPECT_EQ(message.length(), bytes);
+		EXPECT_TRUE(message.locked());
+		EXPECT_TRUE(holds(message.data(), static_cast<int>(bytes)));
+	}
+	EXPECT_EQ(pair.originator.count()->bytes_copied, 1000u) << "by the module";
+	EXPECT_EQ(pair.sender.send(std::span<const std::byte>()).error(), std::errc::result_out_of_range);
+}
+
+TEST(LibPlain, ManyWithOneCall)
+{
+	Pair pair;
+	std::vector<std::byte> data(9000);
+	fill(data, 0);
+	std::vector<fbuf::plain> messages;
+	for (std::size_t i = 0; i < 60; i++)
+		messages.push_back({std::span(data).subspan(i * 7, i % 3 ? 40 : 5000), i});
+	for (const std::size_t below : {std::size_t{0}, std::size_t{100}, std::size_t{20000}}) {
+		pair.sender.copy_below(below);
+		const auto calls = pair.originator.count()->calls;
+		const auto sent = pair.sender.send(std::span<const fbuf::plain>(messages));
+		ASSERT_TRUE(sent) << sent.error().message();
+		EXPECT_EQ(sent->messages, 60u);
+		EXPECT_EQ(sent->messages_copied, below == 0 ? 0u : below == 100 ? 40u : 60u);
+		EXPECT_EQ(sent->bytes_copied, sent->bytes);
+		EXPECT_EQ(sent->bytes, 40u * 40 + 20u * 5000);
+		if (below == 20000) {
+			EXPECT_EQ(pair.originator.count()->calls, calls + 2) << "one to send, one to count";
+		}
+		for (const fbuf::plain& each : messages) {
+			const auto message = *pair.receiver.receive();
+			EXPECT_EQ(message.cookie(), each.cookie);
+			ASSERT_EQ(message.length(), each.data.size());
+			EXPECT_TRUE(std::ranges::equal(message.data(), each.data));
+		}
+		ASSERT_TRUE(pair.other.flush());
+	}
+	messages[1].data = {};
+	EXPECT_EQ(pair.sender.send(std::span<const fbuf::plain>(messages)).error(), std::errc::result_out_of_range);
+}
+
+TEST(LibPlain, NonBlockingSendsWhatFits)
+{
+	Pair pair({.depth = 4});
+	pair.sender.copy_below(100);
+	pair.sender.set_nonblocking(true).value();
+	const std::vector<std::byte> data(200);
+	const std::vector<fbuf::plain> messages = {{std::span(data).first(10)}, {data}, {data}, {std::span(data).first(10)},
+						   {data}};
+	const auto sent = pair.sender.send(std::span(messages));
+	ASSERT_TRUE(sent) << sent.error().message();
+	EXPECT_EQ(sent->messages, 4u);
+	EXPECT_EQ(sent->messages_copied, 2u);
+	EXPECT_EQ(pair.sender.send(std::span(messages)).error(), std::errc::resource_unavailable_try_again);
+}
+
+// A pool that has room for fewer than are to be sent at a time: they go one after the other.
+TEST(LibPlain, WithAPoolThatIsSmallerThanTheVector)
+{
+	Pair pair({}, 4 * 4096);
+	const std::vector<std::byte> data(4096, std::byte{9});
+	const std::vector<fbuf::plain> messages(20, fbuf::plain{data});
+	std::thread reader([&] {
+		for (int i = 0; i < 40; i++) {
+			const auto message = *pair.receiver.receive();
+			EXPECT_TRUE(std::ranges::equal(message.data(), data));
+		}
+		EXPECT_TRUE(pair.other.flush());
+	});
+	EXPECT_EQ(pair.sender.send(std::span(messages))->messages, 20u);
+	pair.sender.copy_below(8192);
+	EXPECT_EQ(pair.sender.send(std::span(messages))->messages, 20u);
+	reader.join();
+}
+
 TEST(LibRule01OnePoolPerProcess, SecondPoolIsRefused)
 {
 	Pair pair;

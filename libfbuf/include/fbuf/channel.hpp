@@ -71,11 +71,18 @@ struct packet {
 	std::uint64_t cookie = 0; ///< a number for the receiver
 };
 
-/// What a send did. Nothing is ever copied on a channel; the figures say so all the same.
+/// A message of plain bytes, for vectors of such. They are the caller's again when the send returns.
+struct plain {
+	std::span<const std::byte> data; ///< anywhere in the caller's memory, at least one
+	std::uint64_t cookie = 0;        ///< a number for the receiver
+};
+
+/// What a send did. Nothing is copied but plain bytes, and what sender::copy_below() was told to copy.
 struct sent {
 	std::size_t messages = 0;         ///< queued with every receiver; the rest is untouched
 	std::uint64_t bytes = 0;          ///< of payload in them
-	std::uint64_t bytes_copied = 0;   ///< of these, copied on the way
+	std::uint64_t bytes_copied = 0;   ///< of these, copied on the way: into the queue, or into an fbuf first
+	std::size_t messages_copied = 0;  ///< of the messages, those copied into the queue instead of handed over
 };
 
 /// The sending end of a channel.
@@ -128,6 +135,29 @@ public:
 	[[nodiscard]] result<sent> send(std::span<aggregate> messages);
 	[[nodiscard]] result<sent> send(std::span<packet> messages);
 
+	/// Send plain bytes, which are copied once: below copy_below() by the module into the queue, from
+	/// there on by the library into an fbuf that is then handed over; sent::messages_copied says which.
+	/// As there is a copy either way, most_copied + 1 suits a secure sender of nothing else.
+	/// The bytes are the caller's again when the call returns.
+	/// Errors: as those of send() and allocate(); result_out_of_range: no bytes.
+	[[nodiscard]] result<sent> send(std::span<const std::byte> bytes, std::uint64_t cookie = 0);
+	/// The same for several messages, with one system call, if those that are handed over find an fbuf
+	/// without waiting; else those before them are sent first. Waits until all are queued; non-blocking,
+	/// sends what fits.
+	[[nodiscard]] result<sent> send(std::span<const plain> messages);
+
+	/// Messages of fewer than @p bytes are copied into the queue instead of handed over: those of send() of
+	/// a buffer, of packets, and of plain bytes; not aggregates, and not what is lent. In secure mode that is
+	/// cheaper for small ones, for no write access has to be taken away and given back; such a message is
+	/// locked on any channel. A buffer that was sent so can be allocated again at once: unlike others, its
+	/// memory may change under spans taken before. Which size to set `fbuf bench crossover` says. At first
+	/// 0: nothing is copied. Messages of more than most_copied bytes never are.
+	void copy_below(std::size_t bytes) noexcept { copy_below_ = bytes; }
+	/// What copy_below() was told.
+	[[nodiscard]] std::size_t copy_below() const noexcept { return copy_below_; }
+	/// Bytes of the largest message that can be copied into the queue.
+	static constexpr std::size_t most_copied = 16384;
+
 	/// One more receiving end; it gets what is sent from now on.
 	/// Errors: std::errc::too_many_files_open; EUSERS at 64.
 	[[nodiscard]] result<endpoint> add_receiver();
@@ -146,19 +176,32 @@ private:
 		std::swap(cache_, other.cache_);
 		std::swap(end_, other.end_);
 		std::swap(scratch_, other.scratch_);
+		std::swap(copy_below_, other.copy_below_);
 	}
 
 	struct scratch;
 	struct scratch_delete {
 		void operator()(scratch* which) const noexcept;
 	};
+	[[nodiscard]] bool copies(std::size_t length) const noexcept
+	{
+		return length < copy_below_ && length <= most_copied;
+	}
+	// What is lent has to be home before it is sent, which the module sees to when it is handed over.
+	[[nodiscard]] bool copies(const buffer& own, std::size_t length) const noexcept
+	{
+		return copies(length) && !own.lent_;
+	}
 	result<sent> send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
 			      std::uint64_t wanted);
+	result<sent> send_copy(std::span<const std::byte> bytes, std::uint64_t cookie);
+	result<sent> send_some(std::span<const plain> messages);
 	result<std::size_t> transmit(std::size_t refill_bytes);
 	detail::domain_state* domain_ = nullptr;
 	detail::buffer_cache* cache_ = nullptr;
 	endpoint end_;
 	std::unique_ptr<scratch, scratch_delete> scratch_;
+	std::size_t copy_below_ = 0;
 };
 
 /// A receiving end of a channel. Thread-safety: one thread at a time.
