@@ -19,7 +19,7 @@ using tool::failure;
 
 constexpr const char* names[] = {
 	"fbufs-volatile-cached", "fbufs-secure-cached", "fbufs-volatile-uncached", "fbufs-secure-uncached",
-	"pipe", "unix-stream", "unix-seqpacket", "tcp", "mq", "memfd-sealed", "vmsplice", "process-vm-readv",
+	"fbufs-copy", "pipe", "unix-stream", "unix-seqpacket", "tcp", "mq", "memfd-sealed", "vmsplice", "process-vm-readv",
 	"uring-fixed", "shm-futex", "uring-msg", "mremap", "mprotect", "cow", "memcpy",
 };
 
@@ -161,6 +161,11 @@ std::string missing(const std::string& mechanism)
 	if (mechanism.starts_with("uring-"))
 		return uring_missing();
 	return "";
+}
+
+std::size_t largest(const std::string& mechanism)
+{
+	return mechanism.starts_with("fbufs-") && mechanism.ends_with("-copy") ? fbuf::sender::most_copied : SIZE_MAX;
 }
 
 std::unique_ptr<link> make_link(const std::string& mechanism, const shape& of)

@@ -118,6 +118,8 @@ protected:
 std::span<const char* const> mechanisms();
 // Why the mechanism cannot be had here; empty when it can. Throws tool::failure when it is not known.
 std::string missing(const std::string& mechanism);
+// Bytes of the largest message that it moves.
+std::size_t largest(const std::string& mechanism);
 std::unique_ptr<link> make_link(const std::string& mechanism, const shape& of);
 
 // By family; nothing when the mechanism is not one of theirs.

@@ -15,11 +15,14 @@ using tool::expect;
 
 constexpr std::size_t page = touched_page;
 
-// One channel, however many receivers there are; who sends on adds no copy.
+// One channel, however many receivers there are; who sends on adds no copy. Copying, the payload is made in
+// ordinary memory, from which the module copies it into the queue.
 class fbufs_link : public link {
 public:
-	fbufs_link(const shape& of, bool secure, bool cached) : link(of), options_{secure, cached, queue_depth(of)}
+	fbufs_link(const shape& of, const fbuf::channel_options& options, bool copying)
+		: link(of), options_(options), copying_(copying)
 	{
+		options_.depth = queue_depth(of);
 		static unsigned made;
 		path_ = "/tmp/fbuf-bench-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
 		listener_ = expect(fbuf::listener::listen(path_), "cannot listen at " + path_);
@@ -42,6 +45,10 @@ public:
 		expect(domain_->create_pool(room), "cannot make a pool");
 		open_sender();
 		batch_.resize(shape_.batch);
+		if (copying_) {
+			memory_.resize(shape_.batch * shape_.bytes);
+			return;
+		}
 		// The first messages go through every fbuf that the pool has room for, so that all of them
 		// are known to both sides before anything is measured.
 		for (std::uint64_t i = 0; i < fbufs; i++)
@@ -61,6 +68,8 @@ public:
 	}
 	void produce(std::uint64_t first, unsigned count) override
 	{
+		if (copying_)
+			return produce_copies(first, count);
 		if (count == 1) {
 			auto buffer = next_buffer();
 			write_words(buffer.data().first(shape_.bytes), first, shape_.how);
@@ -105,6 +114,20 @@ public:
 	}
 
 private:
+	void produce_copies(std::uint64_t first, unsigned count)
+	{
+		plains_.clear();
+		for (unsigned i = 0; i < count; i++) {
+			const auto place = std::span(memory_).subspan(i * shape_.bytes, shape_.bytes);
+			write_words(place, first + i, shape_.how);
+			plains_.push_back({place, first + i});
+		}
+		if (count == 1) {
+			(void)expect(sender_->send(plains_[0].data, first), "cannot send");
+			return;
+		}
+		(void)expect(sender_->send(std::span<const fbuf::plain>(plains_)), "cannot send");
+	}
 	fbuf::buffer next_buffer()
 	{
 		if (fresh_.empty())
@@ -118,6 +141,8 @@ private:
 	{
 		auto [sender, end] = expect(domain_->create_channel(options_), "cannot make a channel");
 		sender_ = std::move(sender);
+		if (copying_)
+			sender_->copy_below(fbuf::sender::most_copied + 1);
 		for (unsigned i = 0; i < shape_.receivers; i++) {
 			auto peer = expect(listener_->accept(), "waiting for the consumer");
 			expect(peer.pass(i ? expect(sender_->add_receiver(), "cannot add a receiver") : std::move(end)),
@@ -126,6 +151,7 @@ private:
 	}
 
 	fbuf::channel_options options_;
+	bool copying_;
 	std::string path_;
 	std::optional<fbuf::listener> listener_;
 	std::shared_ptr<fbuf::domain> domain_;
@@ -133,6 +159,8 @@ private:
 	std::optional<fbuf::receiver> receiver_;
 	std::vector<fbuf::buffer> fresh_;
 	std::vector<fbuf::packet> batch_;
+	std::vector<std::byte> memory_;
+	std::vector<fbuf::plain> plains_;
 	std::vector<fbuf::aggregate> onward_;
 	std::vector<fbuf::message> held_;
 };
@@ -141,8 +169,11 @@ private:
 
 std::unique_ptr<link> make_fbufs_link(const std::string& mechanism, const shape& of)
 {
-	return std::make_unique<fbufs_link>(of, mechanism.find("secure") != std::string::npos,
-					    mechanism.find("uncached") == std::string::npos);
+	const fbuf::channel_options options = {
+		.secure = mechanism.find("volatile") == std::string::npos,
+		.cached = mechanism.find("uncached") == std::string::npos,
+	};
+	return std::make_unique<fbufs_link>(of, options, mechanism.ends_with("-copy"));
 }
 
 } // namespace bench

@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 namespace tool {
 
@@ -86,6 +87,8 @@ void run_per_page(const options& want)
 
 constexpr std::size_t smallest = 64;
 constexpr const char* rivals[] = {"unix-stream", "pipe", "memfd-sealed"};
+// The rival that fbufs have in each mode of their own: the same channel, with what is sent copied into its queue.
+constexpr const char* copying = "-copy";
 
 using curve = std::vector<double>; // nanoseconds for each size
 
@@ -101,6 +104,10 @@ curve measure_curve(const std::string& mechanism, const options& want)
 {
 	curve all;
 	for (const std::size_t bytes : sizes(want)) {
+		if (bytes > bench::largest(mechanism)) {
+			all.push_back(std::numeric_limits<double>::infinity());
+			continue;
+		}
 		const auto fits = std::clamp<std::uint64_t>((16 << 20) / bytes, 8, want.messages);
 		all.push_back(bench::measure({mechanism, want.pattern, {bytes, 1, bench::touch::page}, fits}).ns);
 	}
@@ -122,7 +129,7 @@ std::optional<std::size_t> crossover(const curve& ours, const curve& theirs, con
 	const double before = ours[at - 1] - theirs[at - 1];
 	const double after = theirs[at] - ours[at];
 	const auto step = static_cast<double>(all[at] - all[at - 1]) * before / (before + after);
-	return all[at - 1] + static_cast<std::size_t>(std::ceil(step));
+	return all[at - 1] + std::max<std::size_t>(static_cast<std::size_t>(std::ceil(step)), 1);
 }
 
 std::string words(const std::optional<std::size_t>& from)
@@ -132,42 +139,67 @@ std::string words(const std::optional<std::size_t>& from)
 	return *from ? std::to_string(*from) : "always";
 }
 
+std::map<std::string, curve> measure_all(const std::vector<std::string>& mechanisms, const options& want)
+{
+	std::map<std::string, curve> all;
+	for (const std::string& each : mechanisms) {
+		all[each] = measure_curve(each, want);
+		if (each.starts_with("fbufs"))
+			all[each + copying] = measure_curve(each + copying, want);
+	}
+	return all;
+}
+
+void print_crossover(const std::string& mechanism, const std::map<std::string, curve>& measured, const options& want)
+{
+	const curve& ours = measured.at(mechanism);
+	std::printf("%-26s", mechanism.c_str());
+	for (const char* rival : rivals)
+		std::printf("%14s", measured.contains(rival) ? words(crossover(ours, measured.at(rival), want)).c_str() : "-");
+	std::printf("%14s\n", words(crossover(ours, measured.at(mechanism + copying), want)).c_str());
+}
+
+void add_crossover(const std::string& mechanism, const std::map<std::string, curve>& measured, const options& want,
+		   bench::records& to)
+{
+	const auto add = [&](const char* name, const std::string& rival) {
+		const auto from = crossover(measured.at(mechanism), measured.at(rival), want);
+		to.add({{"bench", "crossover"}, {"mechanism", mechanism}, {"against", name}, {"pattern", want.pattern},
+			{"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()}, {"clock", want.clock}});
+	};
+	for (const char* rival : rivals)
+		if (measured.contains(rival))
+			add(rival, rival);
+	add("fbufs-copy", mechanism + copying);
+}
+
+// What sender::copy_below() is to be told: where handing over begins to be cheaper than copying into the queue.
+void print_setting(const std::string& mechanism, const std::map<std::string, curve>& measured, const options& want)
+{
+	const auto from = crossover(measured.at(mechanism), measured.at(mechanism + copying), want);
+	std::printf("copy-below %s %zu\n", mechanism.c_str(), from.value_or(want.largest + 1));
+}
+
 void run_crossover(const options& want)
 {
 	const auto can = usable_mechanisms({"fbufs-volatile-cached", "fbufs-secure-cached", "fbufs-volatile-uncached",
 					    "fbufs-secure-uncached", "unix-stream", "pipe", "memfd-sealed"});
-	std::map<std::string, curve> measured;
-	for (const std::string& each : can)
-		measured[each] = measure_curve(each, want);
-	std::optional<bench::records> to;
-	if (want.json || !want.output.empty())
-		to.emplace(want.output);
-	else
-		std::printf("bytes of a message from which on fbufs cost less (%s, one word a page written and read)\n\n%-26s%14s%14s%14s\n",
-			    want.pattern.c_str(), "", "unix-stream", "pipe", "memfd-sealed");
-	for (const std::string& each : can) {
-		if (!each.starts_with("fbufs"))
-			continue;
-		if (!to)
-			std::printf("%-26s", each.c_str());
-		for (const char* rival : rivals) {
-			const auto from = crossover(measured[each], measured[rival], want);
-			if (to)
-				to->add({{"bench", "crossover"}, {"mechanism", each}, {"against", rival}, {"pattern", want.pattern},
-					 {"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()}, {"clock", want.clock}});
-			else
-				std::printf("%14s", words(from).c_str());
-		}
-		if (!to)
-			std::printf("\n");
-	}
-	if (to)
+	const auto measured = measure_all(can, want);
+	std::vector<std::string> modes;
+	std::ranges::copy_if(can, std::back_inserter(modes), [](const std::string& each) { return each.starts_with("fbufs"); });
+	if (want.json || !want.output.empty()) {
+		bench::records to(want.output);
+		for (const std::string& each : modes)
+			add_crossover(each, measured, want, to);
 		return;
+	}
+	std::printf("bytes of a message from which on fbufs cost less (%s, one word a page written and read)\n\n%-26s%14s%14s%14s%14s\n",
+		    want.pattern.c_str(), "", "unix-stream", "pipe", "memfd-sealed", "fbufs-copy");
+	for (const std::string& each : modes)
+		print_crossover(each, measured, want);
 	std::printf("\n");
-	for (const std::string& each : can)
-		if (each.starts_with("fbufs"))
-			if (const auto from = crossover(measured[each], measured["unix-stream"], want))
-				std::printf("copy-below %s %zu\n", each.c_str(), *from);
+	for (const std::string& each : modes)
+		print_setting(each, measured, want);
 }
 
 } // namespace
@@ -194,8 +226,9 @@ void add_bench_paper(CLI::App& bench)
 		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
 		->capture_default_str();
 	from->add_flag("-j,--json", want->json, "records instead of the table");
-	from->footer("Prints a table, and a line for each mode: the size below which a UNIX socket is cheaper. It holds for this\n"
-		     "machine, on which it should be quiet.\nExample:\n  fbuf bench crossover -p stream");
+	from->footer("Prints a table, and for each mode a line with the setting for sender::copy_below() of libfbuf: the size below\n"
+		     "which it is cheaper to have a message copied into the queue (fbufs-copy; up to 16K) than to hand it over.\n"
+		     "It holds for this machine, on which it should be quiet.\nExample:\n  fbuf bench crossover -p stream");
 	from->callback([want] { run_crossover(*want); });
 }
 
