@@ -8,7 +8,7 @@
  * *slots* is EMPTY, or has an fbuf that is the kernel's (SENDING and locked) and is
  * READY to be allocated or TAKEN by the driver. To deliver one is to empty its slot
  * into a ring of what is *pending*. The *pump*, a work item or a caller that may
- * sleep, sends what is pending, and fills empty slots with what came home.
+ * sleep, fills empty slots with what came home, and sends what is pending.
  *
  * No more fbufs are in slots and pending together than there are slots, so that the
  * ring has room for whatever is TAKEN.
@@ -330,7 +330,6 @@ static void source_empty(struct fbufs_source *source)
 static void source_pump(struct fbufs_source *source)
 {
 	mutex_lock(&source->mutex);
-	source_send(source);
 	/* Before the free list is looked at: what comes home later starts the pump. */
 	WRITE_ONCE(source->class->tell, true);
 	if (READ_ONCE(source->pool->orphan)) {
@@ -339,6 +338,8 @@ static void source_pump(struct fbufs_source *source)
 	} else {
 		source_fill(source);
 	}
+	/* After that, for who receives may at once have the driver want the next. */
+	source_send(source);
 	WRITE_ONCE(source->class->tell, source->notice || is_low(source));
 	mutex_unlock(&source->mutex);
 	if (wq_has_sleeper(&source->wait))
