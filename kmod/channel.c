@@ -518,7 +518,6 @@ static void send_cursor_init(struct send_cursor *cursor, struct fbufs_end *end,
 	cursor->message_to = 0;
 	cursor->slice_from = 0;
 	cursor->slice_to = 0;
-	cursor->pool_full = false;
 }
 
 static void making_pause(struct fbufs_pool *pool) __releases(&pool->lock)
