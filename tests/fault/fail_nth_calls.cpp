@@ -345,17 +345,11 @@ TEST_F(FailNth, SendCopied)
 		const std::vector<std::uint8_t> data = std::vector<std::uint8_t>(FBUFS_MAX_COPY, 7);
 		explicit Scene(bool warm = false)
 		{
-			fbufs_message copy = {};
-			copy.slices = 2;
-			copy.flags = FBUFS_MESSAGE_COPY;
+			const fbufs_message copy = copied_message(2);
 			for (int i = 0; i < 2; i++) {
 				messages.messages.push_back(copy);
-				for (const std::uint32_t length : {100u, FBUFS_MAX_COPY - 100u}) {
-					fbufs_slice slice = {};
-					slice.address = address(data.data());
-					slice.length = length;
-					messages.slices.push_back(slice);
-				}
+				for (const std::uint32_t length : {100u, FBUFS_MAX_COPY - 100u})
+					messages.slices.push_back(memory_slice(data.data(), length));
 			}
 			if (!warm)
 				return;

@@ -170,6 +170,24 @@ inline long send_one(int sender, std::uint64_t fbuf, std::uint32_t offset, std::
 	return send(sender, {message}, {slice}, flags);
 }
 
+// A message whose bytes the kernel copies from the caller's memory, and such a slice of it.
+inline fbufs_message copied_message(std::uint32_t slices = 1, std::uint64_t cookie = 0)
+{
+	fbufs_message message = {};
+	message.cookie = cookie;
+	message.slices = slices;
+	message.flags = FBUFS_MESSAGE_COPY;
+	return message;
+}
+
+inline fbufs_slice memory_slice(const void* at, std::size_t length)
+{
+	fbufs_slice slice = {};
+	slice.address = reinterpret_cast<std::uintptr_t>(at);
+	slice.length = static_cast<std::uint32_t>(length);
+	return slice;
+}
+
 inline long receive(int receiver, std::vector<fbufs_message>& messages, std::vector<fbufs_slice>& slices,
 		    std::uint32_t flags = 0, const std::vector<std::uint64_t>& release = {})
 {

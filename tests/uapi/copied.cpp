@@ -13,27 +13,10 @@ namespace {
 
 using namespace uapi;
 
-fbufs_message copied(std::uint32_t slices = 1, std::uint64_t cookie = 0)
-{
-	fbufs_message message = {};
-	message.cookie = cookie;
-	message.slices = slices;
-	message.flags = FBUFS_MESSAGE_COPY;
-	return message;
-}
-
-fbufs_slice memory(const void* at, std::size_t length)
-{
-	fbufs_slice slice = {};
-	slice.address = reinterpret_cast<std::uintptr_t>(at);
-	slice.length = static_cast<std::uint32_t>(length);
-	return slice;
-}
-
 long send_copied(int sender, const void* at, std::size_t length, std::uint64_t cookie = 0,
 		 std::uint32_t flags = FBUFS_DONTWAIT)
 {
-	return send(sender, {copied(1, cookie)}, {memory(at, length)}, flags);
+	return send(sender, {copied_message(1, cookie)}, {memory_slice(at, length)}, flags);
 }
 
 // What no message that is only copied does, once all is warm.
@@ -303,9 +286,9 @@ TEST_P(Copied, Rule12IsGatheredFromItsSlices)
 	// More than are copied ahead, and messages that lie across.
 	for (std::uint32_t i = 0; i < 10; i++) {
 		const std::uint32_t parts = i == 9 ? FBUFS_MAX_COPY_SLICES : 1 + i % 5;
-		messages.push_back(copied(parts, i));
+		messages.push_back(copied_message(parts, i));
 		for (std::uint32_t j = 0; j < parts; j++) {
-			slices.push_back(memory(data.data() + slices.size() * 10, 1 + j * 13));
+			slices.push_back(memory_slice(data.data() + slices.size() * 10, 1 + j * 13));
 			slices.back().position = ~0ull;
 		}
 	}
@@ -340,9 +323,9 @@ TEST_P(Copied, Rule12MixesWithFbufsAndHeldMessages)
 	const std::uint8_t bytes[] = {1, 2, 3};
 	const fbufs_buffer more = alloc_one(pair.channel.sender);
 	*pair.from.at(more) = 43;
-	ASSERT_EQ(send(pair.channel.sender, {copied(), plain, copied(2), both, copied()},
-		       {memory(bytes, 1), slice_of(own.fbuf, 0, 1), memory(bytes + 1, 1), memory(bytes, 1),
-			slice_of(sent.fbuf, 0, 1, held.handle()), slice_of(more.fbuf, 0, 1), memory(bytes + 2, 1)}), 5);
+	ASSERT_EQ(send(pair.channel.sender, {copied_message(), plain, copied_message(2), both, copied_message()},
+		       {memory_slice(bytes, 1), slice_of(own.fbuf, 0, 1), memory_slice(bytes + 1, 1), memory_slice(bytes, 1),
+			slice_of(sent.fbuf, 0, 1, held.handle()), slice_of(more.fbuf, 0, 1), memory_slice(bytes + 2, 1)}), 5);
 	for (const Bytes& want : {Bytes{1}, Bytes{42}, Bytes{2, 1}, Bytes{41, 43}, Bytes{3}}) {
 		const Received received(pair.channel.receiver);
 		EXPECT_EQ(pair.bytes(received), want);
@@ -355,15 +338,15 @@ TEST_P(Copied, Rule12AVectorStopsAtTheFirstFailure)
 {
 	Pair pair(GetParam());
 	const Bytes data = pattern(100);
-	const std::vector<fbufs_slice> slices = {memory(data.data(), 100), memory(data.data(), 100), memory(nullptr, 100),
-						 memory(data.data(), 100)};
-	const std::vector<fbufs_message> messages(4, copied());
+	const std::vector<fbufs_slice> slices = {memory_slice(data.data(), 100), memory_slice(data.data(), 100), memory_slice(nullptr, 100),
+						 memory_slice(data.data(), 100)};
+	const std::vector<fbufs_message> messages(4, copied_message());
 	EXPECT_EQ(send(pair.channel.sender, messages, slices), 2);
 	EXPECT_EQ(pair.queued(), 2u);
 	EXPECT_EQ(pair.count(FBUFS_COUNT_BYTES_COPIED), 200u);
-	EXPECT_EQ(send(pair.channel.sender, {copied()}, {slices[2]}), -EFAULT);
+	EXPECT_EQ(send(pair.channel.sender, {copied_message()}, {slices[2]}), -EFAULT);
 	EXPECT_EQ(pair.queued(), 2u);
-	EXPECT_EQ(send(pair.channel.sender, {copied()}, {slices[3]}), 1);
+	EXPECT_EQ(send(pair.channel.sender, {copied_message()}, {slices[3]}), 1);
 }
 
 //
@@ -374,8 +357,8 @@ TEST(CopiedRule13, AFullQueueIsEagainAndCopiesNothing)
 {
 	Pair pair(0, 4 << 20, 4);
 	const Bytes data = pattern(100);
-	const std::vector<fbufs_slice> slices(6, memory(data.data(), 100));
-	EXPECT_EQ(send(pair.channel.sender, std::vector<fbufs_message>(6, copied()), slices, FBUFS_DONTWAIT), 4);
+	const std::vector<fbufs_slice> slices(6, memory_slice(data.data(), 100));
+	EXPECT_EQ(send(pair.channel.sender, std::vector<fbufs_message>(6, copied_message()), slices, FBUFS_DONTWAIT), 4);
 	EXPECT_EQ(send_copied(pair.channel.sender, data.data(), 100), -EAGAIN);
 	EXPECT_EQ(pair.count(FBUFS_COUNT_BYTES_COPIED), 400u);
 	EXPECT_FALSE(polls(pair.channel.sender, POLLOUT));
@@ -387,8 +370,8 @@ TEST(CopiedRule13, AFullPoolIsWaitedFor)
 {
 	Pair pair(0, 3 * page);
 	const Bytes data = pattern(100);
-	const std::vector<fbufs_message> messages(5, copied());
-	const std::vector<fbufs_slice> slices(5, memory(data.data(), 100));
+	const std::vector<fbufs_message> messages(5, copied_message());
+	const std::vector<fbufs_slice> slices(5, memory_slice(data.data(), 100));
 	EXPECT_EQ(send(pair.channel.sender, messages, slices, FBUFS_DONTWAIT), 3);
 	EXPECT_TRUE(polls(pair.channel.sender, POLLOUT)) << "the queue has room";
 	EXPECT_EQ(send_copied(pair.channel.sender, data.data(), 100), -EAGAIN);
@@ -500,57 +483,57 @@ protected:
 
 TEST_F(CopiedRule16, Lengths)
 {
-	refused(-EINVAL, copied(), {memory(data_.data(), 0)}, "nothing");
-	refused(-EINVAL, copied(2), {memory(data_.data(), 1), memory(data_.data(), 0)}, "a slice of nothing");
-	refused(-EINVAL, copied(0), {memory(data_.data(), 1)}, "no slices");
-	refused(-EMSGSIZE, copied(), {memory(data_.data(), FBUFS_MAX_COPY + 1)}, "too long");
-	refused(-EMSGSIZE, copied(), {memory(data_.data(), ~0u)}, "much too long");
-	refused(-EMSGSIZE, copied(2), {memory(data_.data(), ~0u), memory(data_.data(), 2)}, "an overflow");
-	refused(-EMSGSIZE, copied(2), {memory(data_.data(), FBUFS_MAX_COPY), memory(data_.data(), 1)}, "too long together");
-	refused(-EMSGSIZE, copied(17), std::vector<fbufs_slice>(17, memory(data_.data(), 1)), "too many slices");
-	refused(-EMSGSIZE, copied(2), {memory(data_.data(), 1)}, "more slices than there are");
+	refused(-EINVAL, copied_message(), {memory_slice(data_.data(), 0)}, "nothing");
+	refused(-EINVAL, copied_message(2), {memory_slice(data_.data(), 1), memory_slice(data_.data(), 0)}, "a slice of nothing");
+	refused(-EINVAL, copied_message(0), {memory_slice(data_.data(), 1)}, "no slices");
+	refused(-EMSGSIZE, copied_message(), {memory_slice(data_.data(), FBUFS_MAX_COPY + 1)}, "too long");
+	refused(-EMSGSIZE, copied_message(), {memory_slice(data_.data(), ~0u)}, "much too long");
+	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), ~0u), memory_slice(data_.data(), 2)}, "an overflow");
+	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), FBUFS_MAX_COPY), memory_slice(data_.data(), 1)}, "too long together");
+	refused(-EMSGSIZE, copied_message(17), std::vector<fbufs_slice>(17, memory_slice(data_.data(), 1)), "too many slices");
+	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), 1)}, "more slices than there are");
 }
 
 TEST_F(CopiedRule16, Fields)
 {
-	const fbufs_slice good = memory(data_.data(), 1);
+	const fbufs_slice good = memory_slice(data_.data(), 1);
 	for (const std::uint32_t flag : {FBUFS_MESSAGE_NOTICE, FBUFS_MESSAGE_LOCKED, FBUFS_MESSAGE_LEND, 1u << 4, 1u << 31}) {
-		fbufs_message message = copied();
+		fbufs_message message = copied_message();
 		message.flags |= flag;
 		refused(-EINVAL, message, {good}, "a flag");
 	}
-	fbufs_message message = copied();
+	fbufs_message message = copied_message();
 	message.message = 1;
 	refused(-EINVAL, message, {good}, "a handle");
-	message = copied();
+	message = copied_message();
 	message.length = 1;
 	refused(-EINVAL, message, {good}, "a length");
 	fbufs_slice slice = good;
 	slice.hold = 1;
-	refused(-EINVAL, copied(), {slice}, "a hold");
+	refused(-EINVAL, copied_message(), {slice}, "a hold");
 	slice = good;
 	slice.offset = 1;
-	refused(-EINVAL, copied(), {slice}, "an offset");
+	refused(-EINVAL, copied_message(), {slice}, "an offset");
 }
 
 TEST_F(CopiedRule16, Addresses)
 {
-	refused(-EFAULT, copied(), {memory(nullptr, 1)}, "NULL");
-	refused(-EFAULT, copied(), {memory(reinterpret_cast<void*>(~0ull), 1)}, "the last byte");
-	refused(-EFAULT, copied(), {memory(reinterpret_cast<void*>(0xffff888000000000ull), 8)}, "the kernel's");
-	refused(-EFAULT, copied(), {memory(reinterpret_cast<void*>(0x7ffffffff000ull), FBUFS_MAX_COPY)}, "across the end");
+	refused(-EFAULT, copied_message(), {memory_slice(nullptr, 1)}, "NULL");
+	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(~0ull), 1)}, "the last byte");
+	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(0xffff888000000000ull), 8)}, "the kernel's");
+	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(0x7ffffffff000ull), FBUFS_MAX_COPY)}, "across the end");
 	auto* end = static_cast<std::uint8_t*>(
 		::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	ASSERT_NE(end, MAP_FAILED);
 	ASSERT_EQ(::mprotect(end + page, page, PROT_NONE), 0);
-	refused(-EFAULT, copied(), {memory(end + page - 10, 11)}, "what ends too early");
-	refused(-EFAULT, copied(2), {memory(data_.data(), 100), memory(end + page, 1)}, "the second slice");
+	refused(-EFAULT, copied_message(), {memory_slice(end + page - 10, 11)}, "what ends too early");
+	refused(-EFAULT, copied_message(2), {memory_slice(data_.data(), 100), memory_slice(end + page, 1)}, "the second slice");
 	EXPECT_EQ(pair_.count(FBUFS_COUNT_BYTES_COPIED), 0u);
 	EXPECT_EQ(send_copied(pair_.channel.sender, end + page - 10, 10), 1) << "all that there is";
 	EXPECT_EQ(pair_.bytes(Received(pair_.channel.receiver)), Bytes(10));
 
 	// Fbufs that the caller may not read are no memory of the caller's either.
-	refused(-EFAULT, copied(), {memory(pair_.from.window.base() + 512 * page, 1)}, "a window without an fbuf");
+	refused(-EFAULT, copied_message(), {memory_slice(pair_.from.window.base() + 512 * page, 1)}, "a window without an fbuf");
 	::munmap(end, 2 * page);
 }
 
@@ -574,8 +557,8 @@ TEST_F(CopiedRule16, SlicesThatEndWhereMemoryEnds)
 	ASSERT_EQ(::munmap(base + page, page), 0);
 	auto* const first = reinterpret_cast<fbufs_slice*>(base + page) - 3;
 	for (int i = 0; i < 3; i++)
-		first[i] = memory(data_.data() + i, 1);
-	const std::vector<fbufs_message> messages = {copied(3), copied(1)};
+		first[i] = memory_slice(data_.data() + i, 1);
+	const std::vector<fbufs_message> messages = {copied_message(3), copied_message(1)};
 	fbufs_send args = {};
 	args.size = sizeof(args);
 	args.messages = address(messages.data());

@@ -376,13 +376,9 @@ TEST_F(Stores, CopyOfAVolatileFbufOnceItIsSecured)
 // Wait
 //
 
-TEST_F(Stores, WaitUntilItIsHome)
+// A store to what is held waits for the release, and is then there.
+void expect_store_waits(const Lender& lender, const fbufs_buffer& buffer, const Received& held)
 {
-	const Lender lender(FBUFS_POOL_STORE_WAIT);
-	const fbufs_buffer buffer = lender.filled(1);
-	ASSERT_EQ(lender.lend(buffer), 1);
-	const Received got(lender.receiver);
-	ASSERT_EQ(got.result, 1);
 	Storing store(lender.window.at(buffer.position) + 3, 0x99);
 	EXPECT_TRUE(store.waits());
 	EXPECT_TRUE(lender.seen_by_reader(buffer) == pattern(bytes, 1));
@@ -390,9 +386,19 @@ TEST_F(Stores, WaitUntilItIsHome)
 	void* const some = ::mmap(nullptr, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	EXPECT_NE(some, MAP_FAILED);
 	EXPECT_EQ(::munmap(some, page), 0);
-	ASSERT_EQ(lender.release(got.message.message), 1);
+	ASSERT_EQ(lender.release(held.message.message), 1);
 	EXPECT_EQ(store.ends(), Storing::stored);
 	EXPECT_EQ(lender.window.at(buffer.position)[3], 0x99);
+}
+
+TEST_F(Stores, WaitUntilItIsHome)
+{
+	const Lender lender(FBUFS_POOL_STORE_WAIT);
+	const fbufs_buffer buffer = lender.filled(1);
+	ASSERT_EQ(lender.lend(buffer), 1);
+	const Received got(lender.receiver);
+	ASSERT_EQ(got.result, 1);
+	expect_store_waits(lender, buffer, got);
 	EXPECT_EQ(lender.copied(), 0u);
 	EXPECT_EQ(counters(lender.domain)[FBUFS_COUNT_FAULTS_DENIED], 0u);
 }
@@ -406,12 +412,7 @@ TEST_F(Stores, WaitWhereItWasRead)
 	const Received got(lender.receiver);
 	ASSERT_EQ(got.result, 1);
 	EXPECT_TRUE(lender.seen_by_originator(buffer) == pattern(bytes, 1));
-	Storing store(lender.window.at(buffer.position) + 3, 0x99);
-	EXPECT_TRUE(store.waits());
-	EXPECT_TRUE(lender.seen_by_reader(buffer) == pattern(bytes, 1));
-	ASSERT_EQ(lender.release(got.message.message), 1);
-	EXPECT_EQ(store.ends(), Storing::stored);
-	EXPECT_EQ(lender.window.at(buffer.position)[3], 0x99);
+	expect_store_waits(lender, buffer, got);
 }
 
 TEST_F(Stores, WaitEndsInAFaultWhenItIsGivenAway)
