@@ -15,6 +15,7 @@
 #include "fdio.h"
 #include "map.h"
 #include "pool.h"
+#include "send_file.h"
 #include "transfer.h"
 #include "user.h"
 
@@ -37,6 +38,7 @@ union ioctl_args {
 	struct fbufs_io io;
 	struct fbufs_cancel cancel;
 	struct fbufs_make_mutable make_mutable;
+	struct fbufs_send_file send_file;
 	struct fbufs_send send;
 	struct fbufs_receive receive;
 	/* Every structure begins like this. */
@@ -430,6 +432,11 @@ static long do_make_mutable(struct file *file, struct fbufs_domain *domain,
 	return transfer_take_over(domain, &args->make_mutable);
 }
 
+static long do_send_file(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
+{
+	return send_file(domain, &args->send_file, may_wait(file, args->send_file.flags));
+}
+
 #define DOMAIN_CALL(_cmd, _member, _flags, _out, _fn) \
 	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
 	  .flags = (_flags), .out = (_out), .domain = (_fn) }
@@ -456,6 +463,8 @@ static const struct ioctl_call domain_calls[] = {
 	DOMAIN_CALL(FBUFS_CANCEL, cancel, 0, 0, do_cancel),
 	DOMAIN_CALL(FBUFS_MAKE_MUTABLE, make_mutable, 0, OUT(fbufs_make_mutable, out_fbuf),
 		    do_make_mutable),
+	DOMAIN_CALL(FBUFS_SEND_FILE, send_file, FBUFS_DONTWAIT, OUT(fbufs_send_file, out_how),
+		    do_send_file),
 	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, OUT(fbufs_locate, out_fbuf), do_locate),
 };
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
-// Files that go out without passing through the pool: sendfile(2), and what stands in for it.
+// Files that go out without passing through the pool: FBUFS_SEND_FILE to sockets, sendfile(2) to pipes and files, and
+// what stands in for them.
 
 #include "state.hpp"
 
@@ -13,12 +14,8 @@
 #include <csignal>
 #include <cstdint>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <optional>
 #include <poll.h>
 #include <sys/sendfile.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,41 +26,14 @@ namespace {
 constexpr std::size_t fallback_block = 64 << 10;
 constexpr std::string_view refused = "sendfile(2) does not take these descriptors: copied into fbufs";
 
-// What a descriptor does with the pages of a file.
-struct target {
-	std::uint32_t copies = FBUFS_IO_NO_REASON; // why it copies them
-	bool datagrams = false;                    // it would cut the file where it likes
-};
-
-std::optional<int> option(int fd, int name)
-{
-	int value = 0;
-	socklen_t length = sizeof(value);
-	return ::getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0 ? std::optional(value) : std::nullopt;
-}
-
-target target_of_file(int fd)
+// Why what is no socket copies the pages of a file.
+std::uint32_t copies_of(int fd)
 {
 	struct stat status = {};
 	(void)::fstat(fd, &status);
 	if (S_ISFIFO(status.st_mode) || (S_ISREG(status.st_mode) && ::fcntl(fd, F_GETFL) & O_DIRECT))
-		return {};
-	return {.copies = S_ISREG(status.st_mode) ? FBUFS_IO_PAGE_CACHE : FBUFS_IO_NO_REFERENCES};
-}
-
-target target_of(int fd)
-{
-	// Only TCP knows this: for it, one call says all. Multipath TCP has a name here, too.
-	char name[16] = {};
-	socklen_t length = sizeof(name);
-	if (::getsockopt(fd, IPPROTO_TCP, TCP_ULP, name, &length) == 0)
-		return {.copies = length && name[0] ? FBUFS_IO_TRANSFORMED : FBUFS_IO_NO_REASON};
-	const auto type = option(fd, SO_TYPE);
-	if (!type)
-		return target_of_file(fd);
-	if (*type != SOCK_STREAM)
-		return {.copies = FBUFS_IO_NO_REFERENCES, .datagrams = true};
-	return {.copies = option(fd, SO_DOMAIN) == AF_UNIX ? FBUFS_IO_NO_REASON : FBUFS_IO_NO_REFERENCES};
+		return FBUFS_IO_NO_REASON;
+	return S_ISREG(status.st_mode) ? FBUFS_IO_PAGE_CACHE : FBUFS_IO_NO_REFERENCES;
 }
 
 // sendfile(2) knows no MSG_NOSIGNAL: the thread does not take SIGPIPE meanwhile, and one that came of
@@ -99,6 +69,7 @@ private:
 	bool others_;
 };
 
+// What returns with less than was asked for, and not for a reason that must not be lost by going on.
 bool returns_early(int to)
 {
 	struct stat status = {};
@@ -112,7 +83,7 @@ bool at_end(int file, std::uint64_t offset)
 	return ::pread(file, &byte, 1, at) == 0;
 }
 
-// A stream that is full is waited for, whatever its O_NONBLOCK says, as all synchronous calls do.
+// A pipe that is full is waited for, whatever its O_NONBLOCK says, as all synchronous calls do.
 bool wait_for_room(int to)
 {
 	return sys::wait(to, POLLOUT, std::chrono::milliseconds(-1)).has_value();
@@ -122,16 +93,47 @@ struct outcome {
 	std::uint64_t bytes = 0;
 	bool end = false;
 	int error = 0;
+	std::uint32_t copies = FBUFS_IO_NO_REASON;
 };
 
+// A call takes so many bytes.
+std::size_t share_of(std::uint64_t left)
+{
+	return std::min<std::uint64_t>(left, 1 << 30);
+}
+
+outcome send_to_socket(int domain, int to, int file, std::uint64_t offset, std::size_t bytes)
+{
+	outcome so_far;
+	auto args = sys::sized<fbufs_send_file>();
+	args.to = to;
+	args.from = file;
+	long n = 0;
+	do {
+		args.offset = offset == here ? here : offset + so_far.bytes;
+		args.bytes = share_of(bytes - so_far.bytes);
+		n = sys::call(domain, FBUFS_SEND_FILE, &args);
+		if (n < 0) {
+			so_far.error = static_cast<int>(-n);
+			break;
+		}
+		so_far.bytes += static_cast<std::uint64_t>(n);
+		so_far.copies = args.out_reason;
+		so_far.end = args.out_how & FBUFS_IO_END;
+		// Less than asked for: the end, or a signal or an error, which must not be lost by going on.
+	} while (static_cast<std::uint64_t>(n) == args.bytes && so_far.bytes < bytes);
+	return so_far;
+}
+
+// sendfile(2), to what is no socket.
 outcome send_pages(int to, int file, std::uint64_t offset, std::size_t bytes)
 {
 	no_sigpipe quiet;
 	auto at = static_cast<off_t>(offset);
 	off_t* const where = offset == here ? nullptr : &at;
-	outcome so_far;
+	outcome so_far = {.copies = copies_of(to)};
 	while (so_far.bytes < bytes) {
-		const std::size_t ask = std::min<std::size_t>(bytes - so_far.bytes, 1 << 30);
+		const std::size_t ask = share_of(bytes - so_far.bytes);
 		const ssize_t n = ::sendfile(to, file, where, ask);
 		quiet.raised |= n != static_cast<ssize_t>(ask);
 		if (n < 0 && errno == EAGAIN && wait_for_room(to))
@@ -142,7 +144,6 @@ outcome send_pages(int to, int file, std::uint64_t offset, std::size_t bytes)
 		if (n <= 0)
 			break;
 		so_far.bytes += static_cast<std::uint64_t>(n);
-		// Less than asked for: the end, or a signal or an error, which must not be lost by going on.
 		if (static_cast<std::size_t>(n) < ask && !returns_early(to)) {
 			so_far.end = at_end(file, where ? static_cast<std::uint64_t>(at) : here);
 			break;
@@ -187,21 +188,22 @@ result<transferred> io::send_file(int to, int file, std::uint64_t offset, std::s
 {
 	if (bytes == 0)
 		return sys::failure(ERANGE);
-	const target kind = target_of(to);
-	if (kind.datagrams)
+	outcome went = send_to_socket(fd(), to, file, offset, bytes);
+	if (went.error == EPROTOTYPE)
 		return send_copied(to, file, offset, bytes, bytes);
-	const outcome went = send_pages(to, file, offset, bytes);
+	if (went.error == ENOTSOCK)
+		went = send_pages(to, file, offset, bytes);
 	if (went.bytes == 0 && went.error == EINVAL)
 		return send_copied(to, file, offset, bytes, fallback_block);
 	if (went.bytes == 0 && went.error)
 		return sys::failure(went.error);
 	transferred how = {.bytes = went.bytes, .end = went.end};
-	if (kind.copies == FBUFS_IO_NO_REASON) {
+	if (went.copies == FBUFS_IO_NO_REASON) {
 		how.zero_copy = went.bytes > 0;
 	} else if (went.bytes) {
 		how.copied = went.bytes;
 		how.fallback = true;
-		how.why = detail::reason_text(kind.copies);
+		how.why = detail::reason_text(went.copies);
 	}
 	return how;
 }

@@ -131,6 +131,7 @@ void Actor::dispatch(const Op& op)
 	case io_collect: return do_io(op);
 	case cancel: return do_cancel(op);
 	case make_mutable: return do_make_mutable(op);
+	case send_file: return do_send_file(op);
 	case touch: return do_touch(op);
 	case change: return do_change(op);
 	case close_end: return do_close(op);
@@ -427,6 +428,19 @@ void Actor::do_add_receiver(const Op& op)
 		put_end(op.b, args.out_receiver);
 }
 
+// Messages that are copied: from a window, where it may be no memory, or from memory of this process.
+void Actor::make_copied(const Op& op, std::span<fbufs_message> messages, std::span<fbufs_slice> slices) const
+{
+	static const std::array<std::uint8_t, 20000> memory = {};
+	const Window& window = windows_[op.b % actors];
+	for (fbufs_message& each : messages)
+		each.flags |= FBUFS_MESSAGE_COPY;
+	for (fbufs_slice& each : slices) {
+		each.address = uapi::address(op.c & 4 ? window.base + each.offset : memory.data());
+		each.offset = op.x % 128 ? 0 : each.offset;
+	}
+}
+
 void Actor::do_send(const Op& op)
 {
 	std::array<fbufs_message, 40> messages = {};
@@ -446,6 +460,8 @@ void Actor::do_send(const Op& op)
 		slices[i].offset = op.c & 16 ? op.x % 20000 : 0;
 		slices[i].length = op.c & 32 ? op.y % 20000 : 4096;
 	}
+	if (op.d & 128 && op.d != 255)
+		make_copied(op, messages, slices);
 	fbufs_send args = {};
 	args.flags = op.c & 1 ? 0 : FBUFS_DONTWAIT;
 	args.messages = uapi::address(messages.data());
@@ -560,6 +576,18 @@ void Actor::do_cancel(const Op& op)
 	fbufs_cancel args = {};
 	args.cookie = op.y % 4;
 	(void)call(domain_, FBUFS_CANCEL, args);
+}
+
+// Of any of the shared descriptors to any other, or of and to one that calls are not for.
+void Actor::do_send_file(const Op& op)
+{
+	fbufs_send_file args = {};
+	args.flags = op.c & 1 ? 0 : FBUFS_DONTWAIT;
+	args.to = op.a == 255 ? fd(op.d) : shared_[op.a % shared_kinds][1];
+	args.from = op.b == 255 ? fd(op.d) : shared_[op.b % shared_kinds][0];
+	args.offset = op.c & 2 ? length_of(op.y) : FBUFS_IO_HERE;
+	args.bytes = length_of(op.x);
+	(void)call(domain_, FBUFS_SEND_FILE, args);
 }
 
 void Actor::do_drain(const Op& op)

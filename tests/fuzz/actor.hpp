@@ -13,6 +13,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 namespace fuzz {
@@ -69,6 +70,7 @@ private:
 	void do_fetch(const Op& op);
 	void do_attach(const Op& op);
 	void do_add_receiver(const Op& op);
+	void make_copied(const Op& op, std::span<fbufs_message> messages, std::span<fbufs_slice> slices) const;
 	void do_send(const Op& op);
 	void do_receive(const Op& op);
 	void do_notices(const Op& op);
@@ -76,6 +78,7 @@ private:
 	void do_io(const Op& op);
 	void do_cancel(const Op& op);
 	void do_make_mutable(const Op& op);
+	void do_send_file(const Op& op);
 	void do_touch(const Op& op);
 	void do_change(const Op& op);
 	void do_close(const Op& op);

@@ -33,6 +33,7 @@ enum Code : std::uint8_t {
 	io_collect,
 	cancel,
 	make_mutable,
+	send_file,
 	touch,		// a load or store in a window
 	change,		// what may not be done to a window
 	close_end,

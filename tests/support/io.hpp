@@ -22,9 +22,8 @@
 
 namespace uapi {
 
-// Whether this kernel is one of tests/vm/kernel's own, which have no more than tests/vm/base.config says: no
-// traffic control at the device, no IPsec.
-inline bool kernel_is_small()
+// Whether this kernel is one of tests/vm/kernel's own, which check everything.
+inline bool kernel_is_checked()
 {
 	utsname name = {};
 	::uname(&name);
@@ -64,8 +63,8 @@ protected:
 			std::fprintf(stderr, "%s.%s hangs\n", test->test_suite_name(), test->name());
 			::_exit(3);
 		});
-		// A kernel that checks everything takes many times as long.
-		::alarm(kernel_is_small() ? 300 : 30);
+		// That takes many times as long.
+		::alarm(kernel_is_checked() ? 300 : 30);
 	}
 	void TearDown() override { ::alarm(0); }
 };
@@ -157,6 +156,18 @@ inline long cancel(int domain, std::uint64_t cookie)
 	args.size = sizeof(args);
 	args.cookie = cookie;
 	return call(domain, FBUFS_CANCEL, args);
+}
+
+inline fbufs_send_file send_file_args(int to, int from, std::uint64_t offset, std::uint64_t bytes, std::uint32_t flags = 0)
+{
+	fbufs_send_file args = {};
+	args.size = sizeof(args);
+	args.flags = flags;
+	args.to = to;
+	args.from = from;
+	args.offset = offset;
+	args.bytes = bytes;
+	return args;
 }
 
 inline long make_mutable(int domain, std::uint64_t message, fbufs_make_mutable& out)

@@ -4,7 +4,7 @@
 // The form of every call: sizes, flags, reserved fields, pointers, descriptors, callers. One table, and
 // after every refusal everything is as it was before.
 
-#include "support/uapi.hpp"
+#include "support/io.hpp"
 
 #include <gtest/gtest.h>
 
@@ -35,9 +35,12 @@ struct World {
 	std::uint64_t counts[FBUFS_COUNTERS] = {}, levels[FBUFS_GAUGES] = {};
 	fbufs_message message = {};
 	fbufs_slice slice = {};
+	Ends stream = make_unix_stream();
+	Fd file = temporary_file();
 
 	World()
 	{
+		EXPECT_EQ(::ftruncate(file, 1), 0);
 		// Fbufs at home, so that allocation needs no memory, and a notice that nobody has read.
 		std::vector<fbufs_buffer> warm(4);
 		EXPECT_EQ(alloc(from.domain, page, warm), 4);
@@ -209,6 +212,12 @@ const Call calls[] = {
 	{"Cancel", FBUFS_CANCEL, SIZED(fbufs_cancel), 0, On::domain, false, false, -ENOENT, -1, {}, fill_nothing},
 	{"MakeMutable", FBUFS_MAKE_MUTABLE, SIZED(fbufs_make_mutable), 0, On::domain, true, false, -ENOENT,
 	 AT(fbufs_make_mutable, __reserved), {}, fill_nothing},
+	{"SendFile", FBUFS_SEND_FILE, SIZED(fbufs_send_file), FBUFS_DONTWAIT, On::domain, true, false, 1, -1, {},
+	 [](World& world, std::uint8_t* args) {
+		 const auto size = as<fbufs_send_file>(args).size;
+		 as<fbufs_send_file>(args) = send_file_args(world.stream.in, world.file, 0, 1);
+		 as<fbufs_send_file>(args).size = size;
+	 }},
 	{"Attach", FBUFS_ATTACH, SIZED(fbufs_attach), 0, On::sender | On::receiver, false, false, -EBUSY,
 	 AT(fbufs_attach, __reserved), {},
 	 [](World& world, std::uint8_t* args) { as<fbufs_attach>(args).domain = world.from.domain; }},

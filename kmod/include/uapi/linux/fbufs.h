@@ -817,4 +817,42 @@ struct fbufs_make_mutable {
 
 #define FBUFS_MAKE_MUTABLE _IO(FBUFS_TYPE, 0x0d)
 
+/**
+ * struct fbufs_send_file - send a file to a stream socket (FBUFS_SEND_FILE, domain)
+ * @size: sizeof(struct fbufs_send_file)
+ * @flags: FBUFS_DONTWAIT
+ * @to: the socket
+ * @from: the file
+ * @offset: in the file, or FBUFS_IO_HERE
+ * @bytes: at most so many, at least 1
+ * @out_how: FBUFS_IO_ZEROCOPY, or FBUFS_IO_COPIED and FBUFS_IO_FALLBACK, of what was sent;
+ *	FBUFS_IO_END: there is no more
+ * @out_reason: enum fbufs_io_reason
+ *
+ * As sendfile(2): the socket gets references to the file's own pages. No fbuf is
+ * needed, and nothing is locked: who writes the file before the peer has read it
+ * changes what is sent. Unlike sendfile(2) it raises no SIGPIPE, and waits for
+ * room in the socket unless FBUFS_DONTWAIT is set, here or by O_NONBLOCK of the
+ * domain; O_NONBLOCK of the socket does not matter. @out_how is about the socket: what
+ * a file system copies to have the file in pages does not count.
+ *
+ * Returns how many bytes were sent, at most 2 GiB less a page, fewer than @bytes also after
+ * a signal or an error, which the next call meets; 0 with FBUFS_IO_END. EBADF: no such
+ * descriptor, or not open for that. ENOTSOCK: @to is no socket. EPROTOTYPE: it
+ * has datagrams. EINVAL: @from is no file or block device, or cannot be spliced; or @offset.
+ * EAGAIN: the socket is full. EINTR. And what else sendfile(2) gives.
+ */
+struct fbufs_send_file {
+	__u32 size;
+	__u32 flags;
+	__s32 to;
+	__s32 from;
+	__u64 offset;
+	__u64 bytes;
+	__u32 out_how;
+	__u32 out_reason;
+};
+
+#define FBUFS_SEND_FILE _IO(FBUFS_TYPE, 0x0e)
+
 #endif /* _UAPI_LINUX_FBUFS_H */
