@@ -5,7 +5,9 @@
 
 #include <fbuf/io.hpp>
 
+#include <algorithm>
 #include <deque>
+#include <sys/socket.h>
 #include <unordered_map>
 
 namespace fbuf {
@@ -67,9 +69,9 @@ fbufs_io_op read_op(int fd, std::size_t bytes, const read_options& how)
 	return op;
 }
 
-fbufs_slice make_slice(std::uint64_t fbuf, std::uint64_t hold, std::uint32_t offset, std::uint32_t length)
+fbufs_slice make_slice(std::uint64_t fbuf, std::uint64_t hold, std::size_t offset, std::size_t length)
 {
-	return {.fbuf = fbuf, .hold = hold, .position = 0, .offset = offset, .length = length};
+	return {.fbuf = fbuf, .hold = hold, .position = 0, .offset = static_cast<std::uint32_t>(offset), .length = static_cast<std::uint32_t>(length)};
 }
 
 } // namespace
@@ -85,6 +87,7 @@ struct in_flight {
 	aggregate parts{0};                     // writing: gone with success
 	detail::buffer_cache* cache = nullptr;  // reading: where the buffer belongs
 	std::size_t bytes = 0;                  // reading: asked for
+	std::size_t copied = 0;                 // writing: bytes that went before, by send_copy()
 	completion outcome;
 };
 
@@ -97,7 +100,11 @@ struct io::engine {
 	std::deque<completion> ready;
 	std::vector<fbufs_completion> completions = std::vector<fbufs_completion>(completion_room);
 	std::vector<fbufs_slice> slices = std::vector<fbufs_slice>(FBUFS_MAX_SLICES);
+	std::size_t copied_below = 0;
 
+	result<std::size_t> send_copy(int fd, std::span<iovec> parts, std::size_t bytes, const write_options& how);
+	result<std::size_t> send_copy(int fd, const message& held, const write_options& how);
+	void complete(buffer&& own, std::uint64_t cookie, const result<std::size_t>& copied, bool gives);
 	result<in_flight*> submit(fbufs_io_op op, std::span<const fbufs_slice> from, in_flight&& entry);
 	result<transferred> write_and_wait(const fbufs_io_op& op, std::span<const fbufs_slice> from, in_flight&& entry,
 					   buffer* back, bool* submitted = nullptr);
@@ -156,11 +163,10 @@ void io::engine::report(const fbufs_completion& from, const fbufs_slice* next)
 	in_flight& entry = found->second;
 	completion& to = entry.outcome;
 	to.cookie = entry.cookie;
-	if (from.result < 0)
+	if (from.result < 0 && !entry.copied)
 		to.error = std::error_code(static_cast<int>(-from.result), std::generic_category());
-	else
-		to.bytes = static_cast<std::uint64_t>(from.result);
-	to.copied = from.copied;
+	to.bytes = entry.copied + static_cast<std::uint64_t>(std::max(from.result, __s64{0}));
+	to.copied = entry.copied + from.copied;
 	to.zero_copy = from.flags & FBUFS_IO_ZEROCOPY;
 	to.fallback = from.flags & FBUFS_IO_FALLBACK;
 	to.why = detail::reason_text(from.reason);
@@ -279,28 +285,110 @@ io::~io() = default;
 
 // --- writing -----------------------------------------------------------------------
 
+void io::copy_below(std::size_t bytes) noexcept
+{
+	engine_->copied_below = bytes;
+}
+
+// As send(2): how many bytes the socket took; 0 when it is to be tried with references. What is under way
+// must not be overtaken.
+result<std::size_t> io::engine::send_copy(int fd, std::span<iovec> parts, std::size_t bytes, const write_options& how)
+{
+	if (bytes >= copied_below || !flying.empty() || how.offset != here || how.append)
+		return 0;
+	msghdr message = {};
+	message.msg_name = const_cast<void*>(how.address);
+	message.msg_namelen = how.address_length;
+	message.msg_iov = parts.data();
+	message.msg_iovlen = parts.size();
+	const ssize_t n = ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n >= 0)
+		return static_cast<std::size_t>(n);
+	// No socket, or one that is full.
+	if (errno == ENOTSOCK || errno == EAGAIN || errno == EINTR)
+		return 0;
+	return sys::last_failure();
+}
+
+result<std::size_t> io::engine::send_copy(int fd, const message& held, const write_options& how)
+{
+	std::vector<iovec> parts;
+	if (held.length() < copied_below)
+		for (const slice& each : held.slices())
+			parts.push_back({const_cast<std::byte*>(each.data.data()), each.data.size()});
+	return send_copy(fd, parts, held.length(), how);
+}
+
+void io::engine::complete(buffer&& own, std::uint64_t cookie, const result<std::size_t>& copied, bool gives)
+{
+	completion& to = ready.emplace_back();
+	buffer done = std::move(own);
+	to.cookie = cookie;
+	to.bytes = to.copied = copied.value_or(0);
+	if (!copied)
+		to.error = copied.error();
+	if (!copied || !gives)
+		to.own = std::move(done);
+}
+
+namespace {
+
+transferred all_copied(std::size_t bytes)
+{
+	return {.bytes = bytes, .copied = bytes};
+}
+
+// What became of the rest, and the bytes that were copied before. Its error is met again.
+result<transferred> after_copy(std::size_t copied, result<transferred>&& rest)
+{
+	if (copied == 0)
+		return rest;
+	transferred all = rest ? *rest : transferred{};
+	all.bytes += copied;
+	all.copied += copied;
+	return all;
+}
+
+} // namespace
+
 result<transferred> io::write(int fd, buffer& own, std::size_t length, const write_options& how)
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	const fbufs_slice slice = make_slice(own.handle_, 0, 0, static_cast<std::uint32_t>(length));
+	iovec memory = {own.data().data(), length};
+	const auto copied = engine_->send_copy(fd, {&memory, 1}, length, how);
+	if (!copied)
+		return std::unexpected(copied.error());
+	if (*copied == length)
+		return all_copied(length);
+	const fbufs_slice slice = make_slice(own.handle_, 0, *copied, length - *copied);
 	in_flight entry;
 	entry.own = std::move(own);
 	write_options keep = how;
 	keep.give = false;
-	return engine_->write_and_wait(write_op(fd, keep, 1), {&slice, 1}, std::move(entry), &own);
+	return after_copy(*copied, engine_->write_and_wait(write_op(fd, keep, 1), {&slice, 1}, std::move(entry), &own));
 }
 
 result<transferred> io::write(int fd, buffer&& own, std::size_t length, write_options how)
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	const fbufs_slice slice = make_slice(own.handle_, 0, 0, static_cast<std::uint32_t>(length));
+	iovec memory = {own.data().data(), length};
+	const auto copied = engine_->send_copy(fd, {&memory, 1}, length, how);
+	if (!copied)
+		return std::unexpected(copied.error());
+	if (*copied == length) {
+		own = {};
+		return all_copied(length);
+	}
+	const fbufs_slice slice = make_slice(own.handle_, 0, *copied, length - *copied);
 	how.give = true;
 	auto done = engine_->write_and_wait(write_op(fd, how, 1), {&slice, 1}, in_flight(), nullptr);
 	if (done)
 		own.cache_ = nullptr;
-	return done;
+	else if (*copied)
+		own = {};
+	return after_copy(*copied, std::move(done));
 }
 
 result<transferred> io::write(int fd, aggregate&& message, write_options how)
@@ -321,21 +409,38 @@ result<transferred> io::write(int fd, aggregate&& message, write_options how)
 
 result<transferred> io::write(int fd, const message& held, const write_options& how)
 {
+	const auto copied = engine_->send_copy(fd, held, how);
+	if (!copied)
+		return std::unexpected(copied.error());
+	if (*copied == held.length())
+		return all_copied(*copied);
 	std::vector<fbufs_slice> slices;
-	for (const slice& each : held.slices())
-		slices.push_back(make_slice(each.fbuf, held.handle_, each.offset, static_cast<std::uint32_t>(each.data.size())));
+	std::size_t skip = *copied;
+	for (const slice& each : held.slices()) {
+		const std::size_t before = std::min(skip, each.data.size());
+		if (before < each.data.size())
+			slices.push_back(make_slice(each.fbuf, held.handle_, each.offset + before, each.data.size() - before));
+		skip -= before;
+	}
 	write_options given = how;
 	given.give = true;
-	return engine_->write_and_wait(write_op(fd, given, slices.size()), slices, in_flight(), nullptr);
+	return after_copy(*copied, engine_->write_and_wait(write_op(fd, given, slices.size()), slices, in_flight(), nullptr));
 }
 
 result<void> io::submit_write(int fd, buffer&& own, std::size_t length, std::uint64_t cookie, const write_options& how)
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	const fbufs_slice slice = make_slice(own.handle_, 0, 0, static_cast<std::uint32_t>(length));
+	iovec memory = {own.data().data(), length};
+	const auto copied = engine_->send_copy(fd, {&memory, 1}, length, how);
+	if (!copied || *copied == length) {
+		engine_->complete(std::move(own), cookie, copied, how.give);
+		return {};
+	}
 	in_flight entry;
 	entry.cookie = cookie;
+	const fbufs_slice slice = make_slice(own.handle_, 0, *copied, length - *copied);
+	entry.copied = *copied;
 	entry.gives = how.give;
 	entry.own = std::move(own);
 	auto flies = engine_->submit(write_op(fd, how, 1), {&slice, 1}, std::move(entry));

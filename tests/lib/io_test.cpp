@@ -39,6 +39,36 @@ struct Sockets {
 	}
 };
 
+struct Tcp {
+	std::array<int, 2> fd{-1, -1};
+	Tcp()
+	{
+		const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		ifreq lo = {};
+		std::strcpy(lo.ifr_name, "lo");
+		::ioctl(listener, SIOCGIFFLAGS, &lo);
+		lo.ifr_flags |= IFF_UP;
+		(void)::ioctl(listener, SIOCSIFFLAGS, &lo);
+		sockaddr_in at = {};
+		at.sin_family = AF_INET;
+		at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		socklen_t length = sizeof(at);
+		auto* const name = reinterpret_cast<sockaddr*>(&at);
+		EXPECT_EQ(::bind(listener, name, length), 0);
+		EXPECT_EQ(::listen(listener, 1), 0);
+		EXPECT_EQ(::getsockname(listener, name, &length), 0);
+		fd[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		EXPECT_EQ(::connect(fd[0], name, length), 0);
+		fd[1] = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+		::close(listener);
+	}
+	~Tcp()
+	{
+		for (const int each : fd)
+			::close(each);
+	}
+};
+
 struct Pipe {
 	std::array<int, 2> fd{};
 	Pipe() { EXPECT_EQ(::pipe2(fd.data(), O_CLOEXEC), 0); }
@@ -181,6 +211,129 @@ TEST(LibIo, WhatArrivedGoesOnWithAHeaderInFront)
 	EXPECT_TRUE(all(std::span(bytes).subspan(10), 5));
 }
 
+// Small buffers are the socket's when the call returns: nothing is under way, nothing is locked.
+TEST(LibIo, WhatIsSmallIsCopiedWhereWanted)
+{
+	Originator from;
+	Tcp tcp;
+	from.io.copy_below(5000);
+	auto own = from.filled(4096, 7);
+	const auto went = from.io.write(tcp.fd[0], own, 4096);
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, 4096u);
+	EXPECT_EQ(went->copied, 4096u);
+	EXPECT_FALSE(went->zero_copy);
+	EXPECT_FALSE(went->fallback);
+	EXPECT_EQ(from.domain.gauge()->io, 0u);
+	std::memset(own.data().data(), 8, 4096);
+	EXPECT_TRUE(all(read_all(tcp.fd[1], 4096), 7));
+
+	ASSERT_TRUE(from.io.write(tcp.fd[0], std::move(own), 4096));
+	EXPECT_FALSE(own);
+	EXPECT_TRUE(all(read_all(tcp.fd[1], 4096), 8));
+	ASSERT_TRUE(from.pool.allocate(4096)) << "it is home";
+
+	for (const bool give : {false, true}) {
+		ASSERT_TRUE(from.io.submit_write(tcp.fd[0], from.filled(4096, 9), 4096, 43, {.give = give}));
+		std::array<fbuf::completion, 2> done;
+		ASSERT_EQ(*from.io.wait(done, 1), 1u);
+		EXPECT_EQ(done[0].cookie, 43u);
+		EXPECT_EQ(done[0].copied, 4096u);
+		EXPECT_EQ(static_cast<bool>(done[0].own), !give);
+		EXPECT_TRUE(all(read_all(tcp.fd[1], 4096), 9));
+	}
+}
+
+TEST(LibIo, OnlyWhatIsSmallIsCopied)
+{
+	Originator from;
+	Tcp tcp;
+	Pipe pipe;
+	from.io.copy_below(5000);
+	auto own = from.filled(8192, 7);
+	std::thread reader([&] { EXPECT_TRUE(all(read_all(tcp.fd[1], 5000), 7)); });
+	EXPECT_EQ(from.io.write(tcp.fd[0], own, 5000)->copied, 0u) << "not below";
+	reader.join();
+	ASSERT_TRUE(from.io.write(pipe.fd[1], std::move(own), 4096)) << "no socket";
+	EXPECT_EQ(from.domain.gauge()->io, 1u) << "its pages are in the pipe";
+	EXPECT_TRUE(all(read_all(pipe.fd[0], 4096), 7));
+}
+
+// What is held goes through the same: received on a channel, in several slices, sent on.
+TEST(LibIo, ASmallHeldMessageIsCopiedAndStaysHeld)
+{
+	Originator from;
+	Program other;
+	auto [sender, end] = *from.domain.create_channel();
+	auto receiver = *other.domain.attach_receiver(std::move(end));
+	fbuf::aggregate parts;
+	for (const int value : {1, 2}) {
+		auto own = *sender.allocate(4096);
+		std::memset(own.data().data(), value, 4096);
+		ASSERT_TRUE(parts.append(std::move(own), 0, 1000));
+	}
+	ASSERT_TRUE(sender.send({&parts, 1}));
+	const auto held = *receiver.receive();
+	Tcp tcp;
+	other.io.copy_below(5000);
+	const auto went = other.io.write(tcp.fd[0], held);
+	ASSERT_TRUE(went);
+	EXPECT_EQ(went->bytes, 2000u);
+	EXPECT_EQ(went->copied, 2000u);
+	const auto got = read_all(tcp.fd[1], 2000);
+	EXPECT_TRUE(all(std::span(got).first(1000), 1));
+	EXPECT_TRUE(all(std::span(got).subspan(1000), 2));
+	EXPECT_TRUE(all(held.slices()[1].data, 2));
+}
+
+// Bytes arrive in the order in which they were written: nothing is copied past what waits, and of what
+// fits only in part the rest follows.
+TEST(LibIo, CopiesOvertakeNothing)
+{
+	Originator from;
+	Sockets pair;
+	from.io.copy_below(1 << 20);
+	const std::size_t each = 200000;
+	std::size_t copied = 0;
+	for (int i = 1; i <= 8; i++)
+		ASSERT_TRUE(from.io.submit_write(pair.fd[0], from.filled(each, i), each, static_cast<std::uint64_t>(i)));
+	std::vector<std::byte> got;
+	std::thread reader([&] { got = read_all(pair.fd[1], 8 * each); });
+	std::array<fbuf::completion, 8> done;
+	for (std::size_t count = 0; count < 8;) {
+		const std::size_t n = *from.io.wait(done, 1);
+		for (const auto& one : std::span(done).first(n)) {
+			EXPECT_EQ(one.bytes, each) << one.error.message();
+			copied += one.copied;
+		}
+		count += n;
+	}
+	reader.join();
+	ASSERT_EQ(got.size(), 8 * each);
+	for (std::size_t i = 0; i < 8; i++)
+		EXPECT_TRUE(all(std::span(got).subspan(i * each, each), static_cast<int>(i) + 1)) << i;
+	EXPECT_GT(copied, 0u);
+	EXPECT_LT(copied, 8 * each);
+}
+
+TEST(LibIo, CopiesMeetErrorsWithoutASignal)
+{
+	Originator from;
+	Sockets pair;
+	::close(std::exchange(pair.fd[1], ::open("/dev/null", O_RDONLY | O_CLOEXEC)));
+	from.io.copy_below(5000);
+	auto own = from.filled(4096, 7);
+	EXPECT_EQ(from.io.write(pair.fd[0], own, 4096).error(), std::errc::broken_pipe);
+	ASSERT_TRUE(own);
+	EXPECT_EQ(from.io.write(pair.fd[0], std::move(own), 4096).error(), std::errc::broken_pipe);
+	ASSERT_TRUE(own) << "nothing was accepted";
+	ASSERT_TRUE(from.io.submit_write(pair.fd[0], std::move(own), 4096, 44));
+	std::array<fbuf::completion, 1> done;
+	ASSERT_EQ(*from.io.wait(done, 1), 1u);
+	EXPECT_EQ(done[0].error, std::errc::broken_pipe);
+	EXPECT_TRUE(done[0].own);
+}
+
 TEST(LibIo, FilesCopyAndSaySo)
 {
 	Originator from;
@@ -280,36 +433,6 @@ struct File {
 	[[nodiscard]] std::vector<std::byte> from(std::size_t offset) const
 	{
 		return {bytes.begin() + static_cast<std::ptrdiff_t>(offset), bytes.end()};
-	}
-};
-
-struct Tcp {
-	std::array<int, 2> fd{-1, -1};
-	Tcp()
-	{
-		const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		ifreq lo = {};
-		std::strcpy(lo.ifr_name, "lo");
-		::ioctl(listener, SIOCGIFFLAGS, &lo);
-		lo.ifr_flags |= IFF_UP;
-		(void)::ioctl(listener, SIOCSIFFLAGS, &lo);
-		sockaddr_in at = {};
-		at.sin_family = AF_INET;
-		at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		socklen_t length = sizeof(at);
-		auto* const name = reinterpret_cast<sockaddr*>(&at);
-		EXPECT_EQ(::bind(listener, name, length), 0);
-		EXPECT_EQ(::listen(listener, 1), 0);
-		EXPECT_EQ(::getsockname(listener, name, &length), 0);
-		fd[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		EXPECT_EQ(::connect(fd[0], name, length), 0);
-		fd[1] = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-		::close(listener);
-	}
-	~Tcp()
-	{
-		for (const int each : fd)
-			::close(each);
 	}
 };
 

@@ -336,7 +336,7 @@ TEST_F(IoTransformed, NotDecryptedInPlace)
 		const ssize_t n = ::pread(counted, said.data(), said.size(), 0);
 		const auto at = said.find("XfrmInStateProtoError");
 		return n > 0 && at != std::string::npos && std::strtoul(said.c_str() + at + 21, nullptr, 10) > 0;
-	}, 2000)) << "nobody tried to decrypt it: this shows nothing\n" << said;
+	}, 2000)) << "nobody tried to decrypt it: this shows nothing\n" << said.c_str();
 	expect_mine();
 	EXPECT_EQ(std::system("ip xfrm state flush"), 0);
 }

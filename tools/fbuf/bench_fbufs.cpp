@@ -4,6 +4,8 @@
 #include "bench_sender.hpp"
 
 #include <cstring>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 namespace bench {
 
@@ -18,6 +20,8 @@ public:
 		: sender(of), to_file_(to_file), domain_(expect(fbuf::domain::open(), "cannot open /dev/fbufs")), pool_(make_pool(of)), io_(domain_),
 		  done_(most)
 	{
+		if (is_tcp(of.to))
+			io_.copy_below(tcp_copies_below);
 		for (std::size_t i = 0; of.source < 0 && i < most; i++)
 			free_.push_back(expect(pool_.allocate(of.bytes), "cannot allocate"));
 	}
@@ -40,6 +44,15 @@ public:
 
 private:
 	static constexpr std::size_t most = 16;
+	// What fbuf::io::copy_below() recommends.
+	static constexpr std::size_t tcp_copies_below = 32 << 10;
+
+	static bool is_tcp(int fd)
+	{
+		int protocol = 0;
+		socklen_t length = sizeof(protocol);
+		return ::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_TCP;
+	}
 
 	fbuf::pool make_pool(const job& of)
 	{

@@ -92,6 +92,14 @@ public:
 	/// Write what was received, without a copy; it stays held.
 	[[nodiscard]] result<transferred> write(int fd, const message& held, const write_options& how = {});
 
+	/// Have buffers and held messages of fewer than @p bytes copied into the socket by write() and submit_write(), as by
+	/// send(2); transferred::copied says so. For small ones that is less work than to lock, track and
+	/// unlock pages: over TCP up to some 32 KiB (`fbuf bench fdio`). There is nothing to lock then: the
+	/// bytes are the socket's when the call returns. What
+	/// is no socket, or has no room, and what is written while operations are under way, goes by
+	/// reference all the same. 0, as it is at first: nothing is copied that need not be.
+	void copy_below(std::size_t bytes) noexcept;
+
 	/// Read up to @p bytes. `end` with no bytes at the end of the file or stream.
 	/// Errors: as read(2) and recv(2); std::errc::no_buffer_space: the pool is too small.
 	[[nodiscard]] result<obtained> read(int fd, std::size_t bytes, const read_options& how = {});
@@ -119,7 +127,8 @@ public:
 	[[nodiscard]] result<transferred> send_file(int to, int file, std::uint64_t offset, std::size_t bytes);
 
 	/// As write() and read(), but do not wait for the outcome: wait() reports it with this cookie. Pointers in
-	/// options must be good until then.
+	/// options must be good until then. What copy_below() copied is complete at once, without fd() being
+	/// readable for it.
 	/// Errors: std::errc::device_or_resource_busy: 1,024 operations are not complete.
 	[[nodiscard]] result<void> submit_write(int fd, buffer&& own, std::size_t length, std::uint64_t cookie,
 						const write_options& how = {});
