@@ -7,6 +7,7 @@
 
 #include "fuzz/program.hpp"
 
+#include <linux/fbufs.h>
 #include <sys/types.h>
 
 #include <array>

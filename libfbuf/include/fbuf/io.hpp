@@ -105,19 +105,19 @@ public:
 	[[nodiscard]] result<obtained> read(int fd, std::size_t bytes, const read_options& how = {});
 
 	/// Send up to @p bytes of a file, fewer only at its end (`end`), from @p offset or `here`, to what
-	/// has no need of fbufs: the file's own pages go by reference (sendfile(2)), the pool is not used.
+	/// has no need of fbufs: the file's own pages go by reference (as by sendfile(2)), the pool is not
+	/// used.
 	///
 	/// These bytes are NOT locked. They are the file's pages, also after this call, until the peer has
 	/// read them: whoever writes the file meanwhile changes what is sent. Who needs the lock reads into
 	/// an fbuf and writes that.
 	///
 	/// Sockets of TCP and UNIX streams, pipes and files with O_DIRECT get references; to files and devices, at their
-	/// position, and through kTLS the kernel copies. Where sendfile(2) cannot be used (what is read is no
-	/// file, a file opened to append, datagram sockets, which get one datagram) it is done through fbufs
-	/// of the pool, which is a copy, and `why` says so; what was read from a stream by then and could
-	/// not be written is lost. A copy for want of scatter-gather in a network device or for a BPF
-	/// sockmap cannot be told from here, and counts as zero-copy; so does what a file system copies to
-	/// have the file in pages.
+	/// position, and to sockets that change the bytes or cannot gather pages the kernel copies. What is read
+	/// and is no file, a file opened to append, and datagram sockets, which get one datagram, are done
+	/// through fbufs of the pool, which is a copy, and `why` says so; what was read from a stream by
+	/// then and could not be written is lost. What a file system copies to have the file in pages
+	/// counts as zero-copy.
 	///
 	/// Waits for a descriptor that is full, O_NONBLOCK or not. Does not wait for submitted operations
 	/// on the same descriptor: it may overtake them. After a signal or an error, what was sent until then,
