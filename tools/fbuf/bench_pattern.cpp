@@ -19,23 +19,35 @@ constexpr const char* names[] = {
 
 constexpr std::size_t most_processes = 16;
 
-// Which messages a phase consists of: to warm up, to measure, to explain, and to end with.
+// Which messages a phase consists of: to warm up, to measure, to explain, to time each by itself, and to end with.
 struct plan {
-	std::uint64_t measured; // the first that counts
-	std::uint64_t explained;
-	std::uint64_t rest;
-	std::uint64_t end;
+	std::uint64_t measured = 0; // the first that counts
+	std::uint64_t explained = 0;
+	std::uint64_t timed = 0;
+	std::uint64_t rest = 0;
+	std::uint64_t end = 0;
 
+	plan() = default; // for rounds, which are counted by who plays
 	// The producer is ahead of the consumer by what the queue holds, when the clock starts. So that it is
 	// as far ahead when the clock stops, it goes on producing for a while.
-	plan(std::uint64_t warm_up, std::uint64_t messages, bool explain, unsigned batch)
+	plan(const measurement& what, std::uint64_t warm_up, std::uint64_t messages)
 	{
+		const unsigned batch = what.of.batch;
 		const auto whole = [&](std::uint64_t count) { return (count + batch - 1) / batch * batch; };
 		measured = whole(warm_up);
 		explained = measured + whole(messages);
-		rest = explained + (explain ? whole(messages) : 0);
+		timed = explained + (what.explain ? whole(messages) : 0);
+		// With memcpy nobody sends.
+		rest = timed + (what.explain && what.mechanism != "memcpy" ? whole(messages) : 0);
 		end = rest + whole(warm_up);
 	}
+};
+
+// How many processes do what.
+struct cast {
+	unsigned sources = 1;
+	unsigned forwarders = 0;
+	unsigned receivers = 1; // which do nothing else
 };
 
 // What the processes tell the one that started them.
@@ -66,22 +78,23 @@ void add(effort& to, const effort& what)
 // One measurement: what its processes share.
 class run {
 public:
-	// `senders`: processes that send, or send on; `receivers`: those that do nothing else.
-	run(const measurement& what, const plan& when, unsigned senders = 1, unsigned receivers = 1)
-		: what_(what), when_(when), senders_(senders), receivers_(receivers)
+	run(const measurement& what, const plan& when, const cast& who) : what_(what), when_(when), who_(who)
 	{
 		::sem_init(&shared_->finished, 1, 0);
 		if (what.explain)
 			observer_.emplace();
+		if (when.rest > when.timed)
+			journeys_.emplace(when.rest - when.timed, what.of.batch, who.sources, who.receivers);
 	}
 
+	// The roles of sources come first.
 	void produce(link& to, unsigned role)
 	{
+		prepare();
 		to.open_producer();
-		for (std::uint64_t done = 0; done < when_.end; done += what_.of.batch) {
-			account(to, done, role);
-			to.produce(done, what_.of.batch);
-		}
+		produce_until(to, role, 0, when_.timed, [](std::uint64_t) {});
+		produce_until(to, role, when_.timed, when_.rest, [&](std::uint64_t at) { journeys_->depart(role, at - when_.timed); });
+		produce_until(to, role, when_.rest, when_.end, [](std::uint64_t) {});
 		stay();
 	}
 	void forward(link& from, link& to, unsigned role)
@@ -99,6 +112,7 @@ public:
 	// A single clock, read by the consumers: whatever any process does in between is counted.
 	void consume(std::span<const std::unique_ptr<link>> from, unsigned index, unsigned role)
 	{
+		prepare();
 		for (const auto& each : from)
 			each->open_consumer(index);
 		settle();
@@ -114,6 +128,7 @@ public:
 		if (index == 0)
 			shared_->consumer = difference(from[0]->caused(), before);
 		consume_explained(from, index, role);
+		consume_timed(from, index);
 		consume_until(from, when_.rest, when_.end);
 		let_go();
 	}
@@ -172,31 +187,60 @@ public:
 	}
 
 private:
+	void prepare() const
+	{
+		if (journeys_)
+			journeys_->prepare();
+	}
 	// What was sent may lie in the memory of who sent it.
 	void stay() const
 	{
-		for (unsigned i = 0; i < receivers_; i++)
+		for (unsigned i = 0; i < who_.receivers; i++)
 			while (::sem_wait(&shared_->finished) < 0 && errno == EINTR)
 				;
 	}
 	void let_go() const
 	{
-		for (unsigned i = 0; i < senders_; i++)
+		for (unsigned i = 0; i < who_.sources + who_.forwarders; i++)
 			::sem_post(&shared_->finished);
 	}
-	static void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to, unsigned batch)
+	template <typename Before>
+	void produce_until(link& to, unsigned role, std::uint64_t first, std::uint64_t end, const Before& before)
+	{
+		for (; first < end; first += what_.of.batch) {
+			account(to, first, role);
+			before(first);
+			to.produce(first, what_.of.batch);
+		}
+	}
+	// `then` is told of which link, from which message on, and how many.
+	template <typename Then>
+	static void consume_in_turn(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to, unsigned batch,
+				    const Then& then)
 	{
 		for (std::uint64_t at = first; at < to; at += batch)
-			for (const auto& each : from)
-				for (std::uint64_t own = at; own < at + batch;)
-					own += each->consume(own, static_cast<unsigned>(at + batch - own));
+			for (unsigned i = 0; i < from.size(); i++)
+				for (std::uint64_t own = at; own < at + batch;) {
+					const unsigned count = from[i]->consume(own, static_cast<unsigned>(at + batch - own));
+					then(i, own, count);
+					own += count;
+				}
+	}
+	template <typename Then>
+	void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to, const Then& then) const
+	{
+		if (from.size() > 1)
+			return consume_in_turn(from, first, to, what_.of.batch, then);
+		while (first < to) {
+			const auto most = static_cast<unsigned>(std::min<std::uint64_t>(what_.of.batch, to - first));
+			const unsigned count = from[0]->consume(first, most);
+			then(0, first, count);
+			first += count;
+		}
 	}
 	void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to) const
 	{
-		if (from.size() > 1)
-			return consume_until(from, first, to, what_.of.batch);
-		while (first < to)
-			first += from[0]->consume(first, static_cast<unsigned>(std::min<std::uint64_t>(what_.of.batch, to - first)));
+		consume_until(from, first, to, [](unsigned, std::uint64_t, unsigned) {});
 	}
 	void consume_explained(std::span<const std::unique_ptr<link>> from, unsigned index, unsigned role)
 	{
@@ -205,10 +249,16 @@ private:
 		if (index == 0)
 			observer_->begin();
 		shared_->before[role] = from[0]->caused();
-		consume_until(from, when_.explained, when_.rest);
+		consume_until(from, when_.explained, when_.timed);
 		shared_->after[role] = from[0]->caused();
 		if (index == 0)
 			observer_->end();
+	}
+	void consume_timed(std::span<const std::unique_ptr<link>> from, unsigned index) const
+	{
+		consume_until(from, when_.timed, when_.rest, [&](unsigned source, std::uint64_t first, unsigned count) {
+			journeys_->arrive(index, source, first - when_.timed, count);
+		});
 	}
 	// A process that does not only consume knows by the number of the message where it is.
 	void account(link& of, std::uint64_t number, unsigned role)
@@ -218,7 +268,7 @@ private:
 		if (accounts_ == 0 && number >= when_.explained) {
 			shared_->before[role] = of.caused();
 			accounts_ = 1;
-		} else if (accounts_ == 1 && number >= when_.rest) {
+		} else if (accounts_ == 1 && number >= when_.timed) {
 			shared_->after[role] = of.caused();
 			accounts_ = 2;
 		}
@@ -232,9 +282,7 @@ private:
 			round(at++);
 			each = (now_ns() - start) / 2;
 		}
-		std::ranges::sort(took);
-		const auto quantile = [&](std::size_t thousandths) { return took[(took.size() - 1) * thousandths / 1000]; };
-		shared_->latency = {quantile(500), quantile(990), quantile(999), took.back(), took.size()};
+		shared_->latency = quantiles_of(took);
 		observer_->begin();
 		for (std::uint64_t i = 0; i < what_.messages; i++)
 			round(at++);
@@ -245,6 +293,8 @@ private:
 		if (!what_.explain)
 			return;
 		all.explained = observer_->result();
+		if (journeys_)
+			all.latency = journeys_->result();
 		if (!what_.mechanism.starts_with("fbufs") || what_.pattern == "pingpong")
 			return;
 		effort sum;
@@ -255,10 +305,10 @@ private:
 
 	const measurement& what_;
 	plan when_;
-	unsigned senders_;
-	unsigned receivers_;
+	cast who_;
 	shared_memory<common> shared_;
 	std::optional<observer> observer_;
+	std::optional<journeys> journeys_;
 	unsigned accounts_ = 0; // of the own process, given
 };
 
@@ -278,7 +328,7 @@ outcome measure_fan(const measurement& what, unsigned receivers)
 	shape of = what.of;
 	of.receivers = receivers;
 	const links link = make_links(what, of, 1);
-	run here(what, {link[0]->warm_up(), what.messages, what.explain, of.batch}, 1, receivers);
+	run here(what, {what, link[0]->warm_up(), what.messages}, {.receivers = receivers});
 	roles all = {[&] { here.produce(*link[0], 0); }};
 	for (unsigned i = 0; i < receivers; i++)
 		all.emplace_back([&, i] { here.consume(link, i, i + 1); });
@@ -292,7 +342,7 @@ outcome measure_pingpong(const measurement& what)
 	// Nothing waits anywhere: it is enough that each buffer was used.
 	const std::uint64_t warm_up = std::min<std::uint64_t>(link[0]->warm_up() / 2, 512);
 	const std::uint64_t end = warm_up + what.messages * (what.explain ? 3 : 1) + 1;
-	run here(what, {warm_up, what.messages, false, 1});
+	run here(what, {}, {});
 	in_processes({[&] { here.reflect(*link[0], *link[1], end); }, [&] { here.play(*link[0], *link[1], warm_up); }});
 	return here.result_of_rounds();
 }
@@ -302,7 +352,7 @@ outcome measure_pipeline(const measurement& what, unsigned processes)
 	shape of = what.of;
 	of.hops = processes - 1;
 	const links link = make_links(what, of, of.hops);
-	run here(what, {link[0]->warm_up() * of.hops, what.messages, what.explain, of.batch}, of.hops);
+	run here(what, {what, link[0]->warm_up() * of.hops, what.messages}, {.forwarders = of.hops - 1});
 	roles all = {[&] { here.produce(*link[0], 0); }};
 	for (unsigned i = 1; i < of.hops; i++)
 		all.emplace_back([&, i] { here.forward(*link[i - 1], *link[i], i); });
@@ -315,11 +365,11 @@ outcome measure_many(const measurement& what, unsigned senders)
 {
 	const links link = make_links(what, what.of, senders);
 	const std::uint64_t each = (what.messages / senders + what.of.batch - 1) / what.of.batch * what.of.batch;
-	run here(what, {link[0]->warm_up(), each, what.explain, what.of.batch}, senders);
+	run here(what, {what, link[0]->warm_up(), each}, {.sources = senders});
 	roles all;
 	for (unsigned i = 0; i < senders; i++)
-		all.emplace_back([&, i] { here.produce(*link[i], i + 1); });
-	all.emplace_back([&] { here.consume(link, 0, 0); });
+		all.emplace_back([&, i] { here.produce(*link[i], i); });
+	all.emplace_back([&] { here.consume(link, 0, senders); });
 	in_processes(all);
 	return here.result(each * senders);
 }

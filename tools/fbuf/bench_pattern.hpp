@@ -4,6 +4,7 @@
 // Who sends to whom, and what is measured of it.
 #pragma once
 
+#include "bench_latency.hpp"
 #include "bench_link.hpp"
 #include "bench_observer.hpp"
 
@@ -20,18 +21,14 @@ struct measurement {
 	std::string pattern;
 	shape of;
 	std::uint64_t messages;
-	bool explain = false; // measure as many once more, with what explains the figure
-};
-
-// Of half a round trip, nanoseconds.
-struct latencies {
-	std::uint64_t median, p99, p999, most, samples;
+	bool explain = false; // send as many twice more: to see what explains the figure, and how long each takes
 };
 
 struct outcome {
 	double ns = 0;             // a message
 	std::uint64_t messages = 0;
 	effort consumer;           // what the module counted while that was measured
+	// Of half a round trip; else from before a message is produced until a receiver has checked it.
 	std::optional<latencies> latency;
 	std::optional<explanation> explained;
 	std::optional<effort> caused; // by both sides, while it was explained

@@ -199,9 +199,12 @@ std::string footer()
 	       "fbufs-copy: messages up to 16K that the module copies into the queue, on a secure and cached channel.\n"
 	       "What this machine lacks is left out, and the reason is printed.\n"
 	       "A record is one JSON object a line; \"ns\" is per message, pingpong is half a round trip. --explain adds,\n"
-	       "from messages sent after those that are timed: latencies of the round trip, and per message the system\n"
-	       "calls, context switches, faults, TLB flushes, pages that the whole system allocated, the share of user\n"
-	       "space, and what the module counted; hardware counters where there are any.\n"
+	       "from messages sent after those that are timed: per message the system calls, context switches, faults,\n"
+	       "TLB flushes, pages that the whole system allocated, the share of user space, and what the module counted;\n"
+	       "hardware counters where there are any; and latencies, again of other messages: median, p99, p999 and max.\n"
+	       "Those of pingpong are half a round trip. Those of the other patterns are from before a message is produced\n"
+	       "until each receiver has checked it, over all receivers, and a batch is sent at one time: latencies under\n"
+	       "load, for the producer never waits but for room, so that a message stands in line behind those before it.\n"
 	       "Example:\n  fbuf bench transfer -m fbufs-secure-cached -m unix-stream -s 64K -s 1M -p stream";
 }
 

@@ -114,7 +114,7 @@ void run_channel(const options& asked)
 	std::unique_ptr<checksum> sum = want.checksum ? std::make_unique<checksum>() : nullptr;
 	progress bar(!want.quiet, regular ? static_cast<std::uint64_t>(status.st_size) : 0);
 	const auto start = std::chrono::steady_clock::now();
-	for (;;) {
+	while (!at_end(input)) {
 		auto buffer = expect(sender.allocate(want.block), "cannot allocate an fbuf");
 		const std::size_t n = fill(input, buffer.data().first(want.block), regular, want.file);
 		if (n == 0)

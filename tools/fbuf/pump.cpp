@@ -6,6 +6,7 @@
 #include <csignal>
 #include <memory>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace tool {
 
@@ -112,7 +113,7 @@ void send_fbufs(fbuf::io& io, place& from, place& to, std::size_t most, const pu
 		progress& bar)
 {
 	const bool copy = want.copy || from.datagrams() || to.datagrams();
-	for (;;) {
+	while (!at_end(from.fd())) {
 		auto block_read = expect(io.read(from.fd(), most, {.copy = copy}), "cannot read " + from.name());
 		if (block_read.bytes == 0)
 			break;
@@ -148,6 +149,18 @@ void add_pump_options(CLI::App& command, pump_options& want)
 	command.add_flag("-c,--checksum", want.checksum, "print the SHA-256 of what went through");
 	command.add_flag("-j,--json", want.json, "final line as JSON");
 	command.add_flag("-q,--quiet", want.quiet, "no progress, no final line");
+}
+
+bool at_end(int fd)
+{
+	struct stat status = {};
+	// Files of /proc have no size.
+	if (!is_file(fd, status) || status.st_size == 0)
+		return false;
+	const off_t here = ::lseek(fd, 0, SEEK_CUR);
+	std::byte next;
+	// Those of other file systems may have more than their size.
+	return here >= status.st_size && ::pread(fd, &next, 1, here) == 0;
 }
 
 void pump(place& from, place& to, const std::string& role, const pump_options& want)

@@ -20,6 +20,10 @@ struct pump_options {
 
 void add_pump_options(CLI::App& command, pump_options& want);
 
+// Whether it is known, before an fbuf is taken to read into, that there is nothing to read: the pool may have none left. Of what
+// is no file it is not known.
+bool at_end(int fd);
+
 // Everything, up to the end; prints the final line.
 void pump(place& from, place& to, const std::string& role, const pump_options& want);
 
