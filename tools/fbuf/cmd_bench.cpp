@@ -266,6 +266,7 @@ void add_bench(CLI::App& app)
 	CLI::App* command = app.add_subcommand("bench", "Measure transfers of fbufs and of other mechanisms side by side");
 	command->require_subcommand(1);
 	add_transfer(*command);
+	add_bench_alloc(*command);
 	add_bench_fdio(*command);
 	add_bench_paper(*command);
 }

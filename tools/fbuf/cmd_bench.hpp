@@ -14,6 +14,7 @@ namespace tool {
 // Those that this machine has, in order; for the others says why not. None: all there are.
 std::vector<std::string> usable_mechanisms(const std::vector<std::string>& wanted);
 
+void add_bench_alloc(CLI::App& bench);
 void add_bench_fdio(CLI::App& bench);
 void add_bench_paper(CLI::App& bench);
 

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+// Copyright (c) 2026 The fbufs authors
+//
+// What a buffer costs from its allocation to its end, when it is not sent.
+
+#include "bench_run.hpp"
+#include "cmd_bench.hpp"
+#include "tool.hpp"
+
+#include <linux/fbufs.h>
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+namespace tool {
+
+namespace {
+
+struct options {
+	std::string clock = "wall";
+	std::string output;
+	std::string mechanism;
+	std::uint64_t rounds = 4096;
+	std::size_t bytes = 4096;
+};
+
+constexpr unsigned batches[] = {1, 32};
+
+void touch(std::byte* data)
+{
+	*reinterpret_cast<volatile std::uint64_t*>(data) = 1;
+}
+
+// So many buffers at a time, again and again.
+class allocator {
+public:
+	virtual ~allocator() = default;
+	virtual void allocate_and_free(unsigned batch) = 0;
+};
+
+// Buffers of the library.
+class library : public allocator {
+public:
+	explicit library(std::size_t bytes)
+		: bytes_(bytes), domain_(expect(fbuf::domain::open(), "cannot open /dev/fbufs")),
+		  pool_(expect(domain_.create_pool(64 * bytes), "cannot make a pool"))
+	{
+		own_.reserve(32);
+	}
+	void allocate_and_free(unsigned batch) override
+	{
+		for (unsigned i = 0; i < batch; i++) {
+			own_.push_back(expect(allocate(), "cannot allocate"));
+			touch(own_.back().data().data());
+		}
+		own_.clear();
+	}
+
+protected:
+	virtual fbuf::result<fbuf::buffer> allocate() { return pool_.allocate(bytes_); }
+
+	std::size_t bytes_;
+	fbuf::domain domain_;
+	fbuf::pool pool_;
+
+private:
+	std::vector<fbuf::buffer> own_;
+};
+
+// For a channel the library keeps what was not sent, for the next allocation.
+class for_channel : public library {
+public:
+	explicit for_channel(std::size_t bytes) : library(bytes), channel_(expect(domain_.create_channel(), "cannot make a channel")) {}
+
+private:
+	fbuf::result<fbuf::buffer> allocate() override { return channel_.first.allocate(bytes_); }
+
+	std::pair<fbuf::sender, fbuf::endpoint> channel_;
+};
+
+// For a channel. Each batch is allocated by one system call and freed by another.
+class calls : public allocator {
+public:
+	explicit calls(std::size_t bytes) : domain_(bench::checked(::open("/dev/fbufs", O_RDWR | O_CLOEXEC), "/dev/fbufs"))
+	{
+		fbufs_pool_create pool = {};
+		pool.size = sizeof(pool);
+		pool.bytes = 64 * bytes;
+		call(FBUFS_POOL_CREATE, &pool);
+		first_ = FBUFS_POOL_OFFSET(pool.out_pool);
+		window_.emplace(pool.out_span, PROT_READ | PROT_WRITE, MAP_SHARED, domain_.fd(), static_cast<off_t>(first_));
+		fbufs_channel_create channel = {};
+		channel.size = sizeof(channel);
+		channel.flags = FBUFS_CHANNEL_ATTACH_SENDER;
+		call(FBUFS_CHANNEL_CREATE, &channel);
+		sender_ = bench::descriptor(channel.out_sender);
+		receiver_ = bench::descriptor(channel.out_receiver);
+		alloc_.size = sizeof(alloc_);
+		alloc_.bytes = bytes;
+		alloc_.buffers = reinterpret_cast<std::uintptr_t>(buffers_);
+		free_.size = sizeof(free_);
+		free_.handles = reinterpret_cast<std::uintptr_t>(handles_);
+	}
+	void allocate_and_free(unsigned batch) override
+	{
+		alloc_.count = free_.count = batch;
+		if (::ioctl(sender_.fd(), FBUFS_ALLOC, &alloc_) != static_cast<int>(batch))
+			bench::die("FBUFS_ALLOC");
+		for (unsigned i = 0; i < batch; i++) {
+			touch(window_->bytes().data() + (buffers_[i].position - first_));
+			handles_[i] = buffers_[i].fbuf;
+		}
+		call(FBUFS_FREE, &free_);
+	}
+
+private:
+	void call(unsigned long request, void* args) const
+	{
+		if (::ioctl(domain_.fd(), request, args) < 0)
+			bench::die("ioctl");
+	}
+
+	bench::descriptor domain_, sender_, receiver_;
+	std::uint64_t first_ = 0;
+	std::optional<bench::mapping> window_;
+	fbufs_alloc alloc_ = {};
+	fbufs_handles free_ = {};
+	fbufs_buffer buffers_[32] = {};
+	std::uint64_t handles_[32] = {};
+};
+
+class heap : public allocator {
+public:
+	explicit heap(std::size_t bytes) : bytes_(bytes) {}
+	void allocate_and_free(unsigned batch) override
+	{
+		void* own[32];
+		for (unsigned i = 0; i < batch; i++) {
+			own[i] = ::operator new(bytes_);
+			touch(static_cast<std::byte*>(own[i]));
+		}
+		for (unsigned i = 0; i < batch; i++)
+			::operator delete(own[i]);
+	}
+
+private:
+	std::size_t bytes_;
+};
+
+// What has pages of its own each time.
+class maps : public allocator {
+public:
+	explicit maps(std::size_t bytes) : bytes_(bytes) {}
+	void allocate_and_free(unsigned batch) override
+	{
+		void* own[32];
+		for (unsigned i = 0; i < batch; i++) {
+			own[i] = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			if (own[i] == MAP_FAILED)
+				bench::die("mmap");
+			touch(static_cast<std::byte*>(own[i]));
+		}
+		for (unsigned i = 0; i < batch; i++)
+			::munmap(own[i], bytes_);
+	}
+
+private:
+	std::size_t bytes_;
+};
+
+template <typename Allocator>
+void measure(const char* mechanism, const options& want, bench::records& to)
+{
+	Allocator by(want.bytes);
+	for (const unsigned batch : batches) {
+		for (int i = 0; i < 64; i++)
+			by.allocate_and_free(batch);
+		const std::uint64_t start = bench::now_ns();
+		bench::mark_begin();
+		for (std::uint64_t i = 0; i < want.rounds; i++)
+			by.allocate_and_free(batch);
+		bench::mark_end();
+		const std::uint64_t took = bench::now_ns() - start;
+		to.add({{"bench", "alloc"},
+			{"mechanism", mechanism},
+			{"bytes", want.bytes},
+			{"batch", batch},
+			{"ns", static_cast<double>(took) / static_cast<double>(want.rounds * batch)},
+			{"clock", want.clock}});
+	}
+}
+
+using measurement = void (*)(const char* mechanism, const options& want, bench::records& to);
+
+constexpr std::pair<const char*, measurement> mechanisms[] = {
+	{"malloc", measure<heap>},
+	{"mmap", measure<maps>},
+	{"fbufs-library", measure<for_channel>},
+	{"fbufs-calls", measure<calls>},
+	{"fbufs-no-channel", measure<library>},
+};
+
+void run(const options& want)
+{
+	bench::records to(want.output);
+	for (const auto& [name, measure] : mechanisms)
+		if (want.mechanism.empty() || want.mechanism == name)
+			measure(name, want, to);
+}
+
+} // namespace
+
+void add_bench_alloc(CLI::App& bench)
+{
+	auto want = std::make_shared<options>();
+	CLI::App* alloc = bench.add_subcommand("alloc", "What a buffer costs that is allocated, touched and given back");
+	std::vector<std::string> names;
+	for (const auto& [name, measure] : mechanisms)
+		names.emplace_back(name);
+	alloc->add_option("-m,--mechanism", want->mechanism, "only one of those below")->check(CLI::IsMember(names));
+	alloc->add_option("-n,--rounds", want->rounds, "how often")->check(CLI::Range(1U, 1U << 24))->capture_default_str();
+	alloc->add_option("-s,--bytes", want->bytes, "of a buffer; a suffix K, M is understood")
+		->transform(CLI::AsSizeValue(false))
+		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
+		->capture_default_str();
+	alloc->add_option("--clock", want->clock, "what to call the clock in the records: wall, or icount in a VM that counts instructions")
+		->check(CLI::IsMember({"wall", "icount"}))
+		->capture_default_str();
+	alloc->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
+	alloc->footer("One buffer, and 32, at a time. fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"
+		      "fbufs-calls: by FBUFS_ALLOC and FBUFS_FREE, one call each for all of them; fbufs-no-channel: by\n"
+		      "fbuf::pool::allocate(), which gets it zeroed; malloc: new and delete; mmap: with munmap.\n"
+		      "Example:\n  fbuf bench alloc --clock icount");
+	alloc->callback([want] { run(*want); });
+}
+
+} // namespace tool
