@@ -15,15 +15,6 @@ namespace fbuf {
 
 namespace {
 
-// Fbufs that a sender allocates ahead, in bytes at most and in number.
-constexpr std::size_t burst_bytes = std::size_t{4} << 20;
-constexpr std::size_t burst_most = 32;
-
-std::size_t burst(std::size_t bytes)
-{
-	return std::clamp<std::size_t>(burst_bytes / std::max<std::size_t>(bytes, 1), 1, burst_most);
-}
-
 // A message that the module copies, and where from.
 fbufs_message copied_message(std::uint64_t cookie)
 {
@@ -117,7 +108,7 @@ sender::~sender()
 
 result<buffer> sender::allocate(std::size_t bytes)
 {
-	return cache_->take(bytes, burst(bytes));
+	return cache_->take(bytes);
 }
 
 result<std::size_t> sender::allocate(std::size_t bytes, std::span<packet> out)
@@ -211,7 +202,7 @@ result<std::size_t> sender::transmit(std::size_t refill_bytes)
 {
 	scratch& use = *scratch_;
 	// As many as go: the next vector is likely to be as long.
-	use.fresh.resize(refill_bytes ? cache_->wanted(std::min(use.messages.size(), burst_most)) : 0);
+	use.fresh.resize(refill_bytes ? cache_->wanted(std::min(use.messages.size(), detail::buffer_cache::most_ahead)) : 0);
 	auto args = sys::sized<fbufs_send>();
 	args.messages = sys::pointer(use.messages.data());
 	args.slices = sys::pointer(use.slices.data());
@@ -318,7 +309,7 @@ result<sent> sender::send_some(std::span<const plain> messages)
 			use.slices.push_back(copied_slice(each.data));
 			continue;
 		}
-		auto own = cache_->take(each.data.size(), burst(each.data.size()), use.messages.empty());
+		auto own = cache_->take(each.data.size(), 0, use.messages.empty());
 		if (!own && use.messages.empty())
 			return std::unexpected(own.error());
 		if (!own)

@@ -210,7 +210,7 @@ result<std::uint64_t> pool::used() const
 
 result<buffer> pool::allocate(std::size_t bytes)
 {
-	return domain_->loose_cache()->take(bytes, 1);
+	return domain_->loose_cache()->take(bytes);
 }
 
 result<bool> pool::is_home(const buffer& lent) const

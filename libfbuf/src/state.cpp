@@ -11,13 +11,11 @@ namespace fbuf::detail {
 
 namespace {
 
+// Bytes that a sender allocates ahead at most.
+constexpr std::size_t bytes_ahead = std::size_t{4} << 20;
+
 // Releases that are collected before they are worth a call of their own.
 constexpr std::size_t max_releases = 64;
-
-std::size_t page_round(std::size_t bytes)
-{
-	return (bytes + 4095) & ~std::size_t{4095};
-}
 
 } // namespace
 
@@ -32,33 +30,37 @@ void buffer_cache::drop_all(std::vector<fbufs_buffer>& which) noexcept
 	which.clear();
 }
 
-result<buffer> buffer_cache::take(std::size_t bytes, std::size_t burst, bool wait)
+// As many as are worth a call; of no channel, only what is asked for: each is zeroed.
+std::size_t buffer_cache::burst(std::size_t bytes) const noexcept
+{
+	if (this == domain_->loose_cache())
+		return 1;
+	return std::clamp<std::size_t>(bytes_ahead / std::max<std::size_t>(bytes, 1), 1, most_ahead);
+}
+
+result<buffer> buffer_cache::take_fresh(std::size_t bytes, std::size_t count, bool wait)
 {
 	std::vector<fbufs_buffer> unfit;
 	const std::size_t rounded = page_round(std::max<std::size_t>(bytes, 1));
-	std::unique_lock guard(lock_);
-	if (rounded != bytes_) {
-		unfit.swap(ready_);
-		bytes_ = rounded;
+	int fd;
+	{
+		const std::lock_guard guard(lock_);
+		if (rounded != bytes_) {
+			unfit.swap(ready_);
+			bytes_ = rounded;
+		}
+		fd = fd_;
 	}
-	if (!ready_.empty()) {
-		const fbufs_buffer next = ready_.back();
-		ready_.pop_back();
-		return make(next);
-	}
-	const int fd = fd_;
-	guard.unlock();
-
 	drop_all(unfit);
 	if (fd < 0)
 		return sys::failure(EPIPE);
 	if (bytes == 0)
 		return sys::failure(EINVAL);
-	std::vector<fbufs_buffer> fresh(burst);
-	const long count = sys::alloc(fd, bytes, fresh, wait ? 0 : FBUFS_DONTWAIT);
-	if (count < 0)
-		return sys::failure(static_cast<int>(-count));
-	fresh.resize(static_cast<std::size_t>(count));
+	std::vector<fbufs_buffer> fresh(count ? count : burst(bytes));
+	const long got = sys::alloc(fd, bytes, fresh, wait ? 0 : FBUFS_DONTWAIT);
+	if (got < 0)
+		return sys::failure(static_cast<int>(-got));
+	fresh.resize(static_cast<std::size_t>(got));
 	const fbufs_buffer first = fresh.front();
 	refill(std::span(fresh).subspan(1), rounded);
 	return buffer(this, first.fbuf, domain_->own(first.position), rounded);
@@ -114,17 +116,8 @@ buffer buffer_cache::adopt(std::uint64_t handle, std::uint64_t position, std::si
 	return buffer(this, handle, domain_->own(position), size);
 }
 
-void buffer_cache::give_back(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
+void buffer_cache::give_up(std::uint64_t handle) noexcept
 {
-	std::unique_lock guard(lock_);
-	// What belongs to no channel is zeroed when it is allocated: only the module does that.
-	// And only the module knows whether one that was lent is home.
-	if (!lent && fd_ >= 0 && size == bytes_ && this != domain_->loose_cache()) {
-		const auto offset = static_cast<std::uint64_t>(data - domain_->own_base());
-		ready_.push_back({handle, FBUFS_POOL_OFFSET(domain_->pool()) + offset});
-		return;
-	}
-	guard.unlock();
 	sys::handles(domain_->fd(), FBUFS_FREE, {&handle, 1});
 }
 

@@ -29,12 +29,18 @@ class spinlock {
 public:
 	void lock() noexcept
 	{
-		while (flag_.test_and_set(std::memory_order_acquire))
-			std::this_thread::yield();
+		if (flag_.test_and_set(std::memory_order_acquire)) [[unlikely]]
+			wait();
 	}
 	void unlock() noexcept { flag_.clear(std::memory_order_release); }
 
 private:
+	[[gnu::noinline, gnu::cold]] void wait() noexcept
+	{
+		do
+			std::this_thread::yield();
+		while (flag_.test_and_set(std::memory_order_acquire));
+	}
 	std::atomic_flag flag_ = ATOMIC_FLAG_INIT;
 };
 
@@ -44,10 +50,24 @@ private:
 // descriptor when it is closed.
 class buffer_cache {
 public:
+	// Fbufs that a sender allocates ahead.
+	static constexpr std::size_t most_ahead = 32;
+
 	buffer_cache(domain_state* domain, int fd) : domain_(domain), fd_(fd) {}
 
-	// One at hand of this many bytes, or an allocation of up to `burst`.
-	result<buffer> take(std::size_t bytes, std::size_t burst, bool wait = true);
+	// One at hand of this many bytes, or of an allocation of up to `count`; 0: of as many as are worth a call.
+	result<buffer> take(std::size_t bytes, std::size_t count = 0, bool wait = true)
+	{
+		lock_.lock();
+		if (page_round(bytes) == bytes_ && !ready_.empty()) [[likely]] {
+			const fbufs_buffer next = ready_.back();
+			ready_.pop_back();
+			lock_.unlock();
+			return make(next);
+		}
+		lock_.unlock();
+		return take_fresh(bytes, count, wait);
+	}
 	// Those at hand of this many bytes, up to `out.size()`. Returns how many.
 	std::size_t take_ready(std::size_t bytes, std::span<packet> out) noexcept;
 	// Whether a send should ask for more, and how many: fills room of that many.
@@ -58,14 +78,25 @@ public:
 	// An fbuf that the module allocated for this descriptor.
 	buffer adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept;
 	[[nodiscard]] int fd() const noexcept { return fd_; }
-	void give_back(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept;
+	void give_back(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
+	{
+		if (!lent && keep(handle, data, size))
+			return;
+		// Only the module knows whether one that was lent is home.
+		give_up(handle);
+	}
 	// The sender goes: what is at hand is freed, and what comes back later too.
 	void close() noexcept;
 	[[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
 private:
+	static std::size_t page_round(std::size_t bytes) noexcept { return (bytes + 4095) & ~std::size_t{4095}; }
+	result<buffer> take_fresh(std::size_t bytes, std::size_t count, bool wait);
+	[[nodiscard]] std::size_t burst(std::size_t bytes) const noexcept;
 	void drop_all(std::vector<fbufs_buffer>& which) noexcept;
 	buffer make(const fbufs_buffer& from) const noexcept;
+	bool keep(std::uint64_t handle, std::byte* data, std::size_t size) noexcept;
+	void give_up(std::uint64_t handle) noexcept;
 
 	domain_state* domain_;
 	spinlock lock_;
@@ -141,6 +172,19 @@ private:
 inline buffer buffer_cache::make(const fbufs_buffer& from) const noexcept
 {
 	return buffer(const_cast<buffer_cache*>(this), from.fbuf, domain_->own(from.position), bytes_);
+}
+
+// What belongs to no channel is zeroed when it is allocated: only the module does that.
+inline bool buffer_cache::keep(std::uint64_t handle, std::byte* data, std::size_t size) noexcept
+{
+	if (this == domain_->loose_cache())
+		return false;
+	const std::lock_guard guard(lock_);
+	if (size != bytes_ || fd_ < 0)
+		return false;
+	const auto offset = static_cast<std::uint64_t>(data - domain_->own_base());
+	ready_.push_back({handle, FBUFS_POOL_OFFSET(domain_->pool()) + offset});
+	return true;
 }
 
 } // namespace fbuf::detail

@@ -9,6 +9,7 @@
 
 #include <linux/fbufs.h>
 
+#include <array>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -46,35 +47,50 @@ public:
 		: bytes_(bytes), domain_(expect(fbuf::domain::open(), "cannot open /dev/fbufs")),
 		  pool_(expect(domain_.create_pool(64 * bytes), "cannot make a pool"))
 	{
-		own_.reserve(32);
 	}
 	void allocate_and_free(unsigned batch) override
 	{
-		for (unsigned i = 0; i < batch; i++) {
-			own_.push_back(expect(allocate(), "cannot allocate"));
-			touch(own_.back().data().data());
-		}
-		own_.clear();
+		use([this] { return pool_.allocate(bytes_); }, batch);
 	}
 
 protected:
-	virtual fbuf::result<fbuf::buffer> allocate() { return pool_.allocate(bytes_); }
+	// As a program would: one is where it is needed, many are in a row.
+	template <typename Allocate>
+	void use(const Allocate& allocate, unsigned batch)
+	{
+		if (batch == 1) {
+			const auto own = allocate();
+			if (!own)
+				throw failure("cannot allocate", own.error());
+			touch(own->data().data());
+			return;
+		}
+		for (fbuf::buffer& each : std::span(own_).first(batch)) {
+			each = expect(allocate(), "cannot allocate");
+			touch(each.data().data());
+		}
+		for (fbuf::buffer& each : std::span(own_).first(batch))
+			each = {};
+	}
 
 	std::size_t bytes_;
 	fbuf::domain domain_;
 	fbuf::pool pool_;
 
 private:
-	std::vector<fbuf::buffer> own_;
+	std::array<fbuf::buffer, 32> own_;
 };
 
 // For a channel the library keeps what was not sent, for the next allocation.
 class for_channel : public library {
 public:
 	explicit for_channel(std::size_t bytes) : library(bytes), channel_(expect(domain_.create_channel(), "cannot make a channel")) {}
+	void allocate_and_free(unsigned batch) override
+	{
+		use([this] { return channel_.first.allocate(bytes_); }, batch);
+	}
 
 private:
-	fbuf::result<fbuf::buffer> allocate() override { return channel_.first.allocate(bytes_); }
 
 	std::pair<fbuf::sender, fbuf::endpoint> channel_;
 };
