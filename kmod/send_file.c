@@ -151,12 +151,14 @@ static long send_pages(struct file *from, struct sending *to, struct fbufs_send_
 	return n;
 }
 
-static long send_to_socket(struct fbufs_domain *domain, struct file *from, struct sending *to,
-			   struct fbufs_send_file *args)
+static long send_from(struct fbufs_domain *domain, struct file *from, struct sending *to,
+		      struct fbufs_send_file *args)
 {
 	u32 reason = socket_copies(to->sock, NULL, 0);
-	long n = send_pages(from, to, args);
+	long n = check_file(from, args->offset);
 
+	if (!n)
+		n = send_pages(from, to, args);
 	if (n < 0)
 		return n == -ERESTARTSYS ? -EINTR : n;
 	args->out_how = to->end ? FBUFS_IO_END : 0;
@@ -170,26 +172,23 @@ static long send_to_socket(struct fbufs_domain *domain, struct file *from, struc
 	return n;
 }
 
-static long send_from(struct fbufs_domain *domain, struct file *from, struct fbufs_send_file *args,
-		      bool may_wait)
+/* What the socket is comes first: the caller has other ways to what is none. */
+static long send_to(struct fbufs_domain *domain, struct file *file, struct fbufs_send_file *args,
+		    bool may_wait)
 {
-	struct sending to = { .may_wait = may_wait };
-	long ret = check_file(from, args->offset);
-	struct file *file;
+	struct sending to = { .sock = sock_from_file(file), .may_wait = may_wait };
+	struct file *from;
+	long ret;
 
-	if (ret)
-		return ret;
-	file = fget(args->to);
-	if (!file)
-		return -EBADF;
-	to.sock = sock_from_file(file);
 	if (!to.sock)
-		ret = -ENOTSOCK;
-	else if (to.sock->type != SOCK_STREAM)
-		ret = -EPROTOTYPE;
-	else
-		ret = send_to_socket(domain, from, &to, args);
-	fput(file);
+		return -ENOTSOCK;
+	if (to.sock->type != SOCK_STREAM)
+		return -EPROTOTYPE;
+	from = fget(args->from);
+	if (!from)
+		return -EBADF;
+	ret = send_from(domain, from, &to, args);
+	fput(from);
 	return ret;
 }
 
@@ -203,17 +202,17 @@ static long send_from(struct fbufs_domain *domain, struct file *from, struct fbu
  */
 long send_file(struct fbufs_domain *domain, struct fbufs_send_file *args, bool may_wait)
 {
-	struct file *from;
+	struct file *to;
 	long ret;
 
 	args->out_how = 0;
 	args->out_reason = FBUFS_IO_NO_REASON;
 	if (!args->bytes)
 		return -EINVAL;
-	from = fget(args->from);
-	if (!from)
+	to = fget(args->to);
+	if (!to)
 		return -EBADF;
-	ret = send_from(domain, from, args, may_wait);
-	fput(from);
+	ret = send_to(domain, to, args, may_wait);
+	fput(to);
 	return ret;
 }

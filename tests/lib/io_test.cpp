@@ -603,6 +603,19 @@ TEST(LibIo, WhatSendfileRefusesGoesThroughFbufs)
 	EXPECT_EQ(::recv(packets.fd[1], packet.data(), packet.size(), 0), 9000) << "one datagram";
 	EXPECT_EQ(std::memcmp(packet.data(), file.bytes.data(), 9000), 0);
 
+	// From what is no file, too: what is there is one, and what comes later is not waited for.
+	Pipe more;
+	ASSERT_EQ(::write(more.fd[1], file.bytes.data(), 5000), 5000);
+	std::thread reader([&] {
+		EXPECT_EQ(::recv(packets.fd[1], packet.data(), packet.size(), 0), 5000);
+		EXPECT_EQ(::write(more.fd[1], file.bytes.data(), 3000), 3000);
+		::close(std::exchange(more.fd[1], -1));
+	});
+	went = from.io.send_file(packets.fd[0], more.fd[0], fbuf::here, 9000);
+	reader.join();
+	ASSERT_TRUE(went) << went.error().message();
+	EXPECT_EQ(went->bytes, 5000u);
+
 	Program poor;
 	EXPECT_EQ(poor.io.send_file(packets.fd[0], file.fd, 0, 9000).error(), std::errc::no_such_device_or_address);
 }
