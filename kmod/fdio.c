@@ -302,15 +302,17 @@ static int op_write(struct fdio_op *op)
 /* Return: bytes, 0 at the end, -EAGAIN, -ENODATA when it is over all the same, or an error. */
 static int op_read_some(struct fdio_op *op)
 {
-	int n = 0;
+	bool may_take = !(op->args.flags & FBUFS_IO_COPY) && !op->aggregate;
+	int n = may_take ? descriptor_take(op) : 0;
 
-	if (!(op->args.flags & FBUFS_IO_COPY) && !op->aggregate) {
-		n = descriptor_take(op);
-		if (n)
-			return n;
-	}
+	if (n)
+		return n;
 	if (descriptor_can_wait(op->file) && !op_is_ready(op))
 		return -EAGAIN;
+	/* What made it ready may have come after the first look. */
+	n = may_take ? descriptor_take(op) : 0;
+	if (n)
+		return n;
 	/* There is something that cannot be taken; what was taken is a message of its own. */
 	if (op->done && !op->aggregate)
 		return -ENODATA;
