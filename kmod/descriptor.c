@@ -372,7 +372,7 @@ static bool pipe_take_one(struct fdio_op *op, struct pipe_inode_info *pipe)
 
 	if (pipe_empty(pipe->head, pipe->tail))
 		return false;
-	buf = &pipe->bufs[pipe->tail & (pipe->ring_size - 1)];
+	buf = pipe_buf(pipe, pipe->tail);
 	if (buf->ops != &fbufs_pipe_ops)
 		return false;
 	bytes = round_down(min_t(u64, buf->len, op->args.length - op->done), PAGE_SIZE);

@@ -27,11 +27,6 @@ struct sending {
 	bool end;
 };
 
-static struct pipe_buffer *pipe_at(struct pipe_inode_info *pipe, unsigned int place)
-{
-	return &pipe->bufs[place & (pipe->ring_size - 1)];
-}
-
 /* What is in the pipe, at most @bytes, as blocks: how many; or an error. */
 static int blocks_in(struct pipe_inode_info *pipe, struct bio_vec *vec, u64 *bytes)
 {
@@ -40,7 +35,7 @@ static int blocks_in(struct pipe_inode_info *pipe, struct bio_vec *vec, u64 *byt
 	int err, n = 0;
 
 	while (left && n < PIPE_DEF_BUFFERS && !pipe_empty(pipe->head, place)) {
-		struct pipe_buffer *buf = pipe_at(pipe, place++);
+		struct pipe_buffer *buf = pipe_buf(pipe, place++);
 		u32 length = min_t(u64, buf->len, left);
 
 		err = pipe_buf_confirm(pipe, buf);
@@ -59,7 +54,7 @@ static int blocks_in(struct pipe_inode_info *pipe, struct bio_vec *vec, u64 *byt
 static void drop_sent(struct pipe_inode_info *pipe, u64 bytes)
 {
 	while (bytes) {
-		struct pipe_buffer *buf = pipe_at(pipe, pipe->tail);
+		struct pipe_buffer *buf = pipe_buf(pipe, pipe->tail);
 		u32 length = min_t(u64, buf->len, bytes);
 
 		bytes -= length;

@@ -103,6 +103,7 @@ struct io::engine {
 	std::size_t copied_below = 0;
 
 	result<std::size_t> send_copy(int fd, std::span<iovec> parts, std::size_t bytes, const write_options& how);
+	result<std::size_t> send_copy(int fd, const buffer& own, std::size_t length, const write_options& how);
 	result<std::size_t> send_copy(int fd, const message& held, const write_options& how);
 	void complete(buffer&& own, std::uint64_t cookie, const result<std::size_t>& copied, bool gives);
 	result<in_flight*> submit(fbufs_io_op op, std::span<const fbufs_slice> from, in_flight&& entry);
@@ -310,6 +311,12 @@ result<std::size_t> io::engine::send_copy(int fd, std::span<iovec> parts, std::s
 	return sys::last_failure();
 }
 
+result<std::size_t> io::engine::send_copy(int fd, const buffer& own, std::size_t length, const write_options& how)
+{
+	iovec memory = {own.data().data(), length};
+	return send_copy(fd, {&memory, 1}, length, how);
+}
+
 result<std::size_t> io::engine::send_copy(int fd, const message& held, const write_options& how)
 {
 	std::vector<iovec> parts;
@@ -355,8 +362,7 @@ result<transferred> io::write(int fd, buffer& own, std::size_t length, const wri
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	iovec memory = {own.data().data(), length};
-	const auto copied = engine_->send_copy(fd, {&memory, 1}, length, how);
+	const auto copied = engine_->send_copy(fd, own, length, how);
 	if (!copied)
 		return std::unexpected(copied.error());
 	if (*copied == length)
@@ -373,8 +379,7 @@ result<transferred> io::write(int fd, buffer&& own, std::size_t length, write_op
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	iovec memory = {own.data().data(), length};
-	const auto copied = engine_->send_copy(fd, {&memory, 1}, length, how);
+	const auto copied = engine_->send_copy(fd, own, length, how);
 	if (!copied)
 		return std::unexpected(copied.error());
 	if (*copied == length) {
@@ -431,8 +436,7 @@ result<void> io::submit_write(int fd, buffer&& own, std::size_t length, std::uin
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	iovec memory = {own.data().data(), length};
-	const auto copied = engine_->send_copy(fd, {&memory, 1}, length, how);
+	const auto copied = engine_->send_copy(fd, own, length, how);
 	if (!copied || *copied == length) {
 		engine_->complete(std::move(own), cookie, copied, how.give);
 		return {};
