@@ -313,6 +313,9 @@ result<std::size_t> io::engine::send_copy(int fd, std::span<iovec> parts, std::s
 
 result<std::size_t> io::engine::send_copy(int fd, const buffer& own, std::size_t length, const write_options& how)
 {
+	// Only the module knows whether one that was lent is home.
+	if (own.lent_)
+		return 0;
 	iovec memory = {own.data().data(), length};
 	return send_copy(fd, {&memory, 1}, length, how);
 }
@@ -448,10 +451,13 @@ result<void> io::submit_write(int fd, buffer&& own, std::size_t length, std::uin
 	entry.gives = how.give;
 	entry.own = std::move(own);
 	auto flies = engine_->submit(write_op(fd, how, 1), {&slice, 1}, std::move(entry));
-	if (!flies) {
+	if (!flies && *copied == 0) {
 		own = std::move(entry.own);
 		return std::unexpected(flies.error());
 	}
+	// What was copied is sent, and its error is met again.
+	if (!flies)
+		engine_->complete(std::move(entry.own), cookie, copied, how.give);
 	return {};
 }
 

@@ -316,6 +316,32 @@ TEST(LibIo, CopiesOvertakeNothing)
 	EXPECT_LT(copied, 8 * each);
 }
 
+// As without copies: only the module knows whether it is home.
+TEST(LibIo, WhatIsLentIsNotCopied)
+{
+	Originator from;
+	Program other;
+	auto [sender, end] = *from.domain.create_channel();
+	auto receiver = *other.domain.attach_receiver(std::move(end));
+	auto own = *sender.allocate(4096);
+	ASSERT_TRUE(sender.lend(own, 4096));
+	Sockets pair;
+	for (const std::size_t below : {0, 5000}) {
+		from.io.copy_below(below);
+		const auto went = from.io.write(pair.fd[0], own, 4096);
+		ASSERT_FALSE(went) << below;
+		EXPECT_EQ(went.error(), std::errc::permission_denied);
+		const auto flies = from.io.submit_write(pair.fd[0], std::move(own), 4096, 1);
+		ASSERT_FALSE(flies) << below;
+		EXPECT_EQ(flies.error(), std::errc::permission_denied);
+	}
+	(void)receiver.receive();
+	ASSERT_TRUE(other.domain.flush());
+	std::thread reader([&] { EXPECT_EQ(read_all(pair.fd[1], 4096).size(), 4096u); });
+	EXPECT_TRUE(from.io.write(pair.fd[0], own, 4096)) << "it is home";
+	reader.join();
+}
+
 TEST(LibIo, CopiesMeetErrorsWithoutASignal)
 {
 	Originator from;
