@@ -108,24 +108,22 @@ TEST_F(FailNth, SendFile)
 	struct Scene : IoScene {
 		Fd file = temporary_file();
 		fbufs_send_file args = send_file_args(ends.in, file, 0, 3 * page);
-		explicit Scene(const Kind& kind) : IoScene(kind.make())
+		explicit Scene(Ends made) : IoScene(std::move(made))
 		{
 			EXPECT_EQ(::ftruncate(file, 3 * page), 0);
 		}
 	};
-	for (const Kind& kind : kinds)
-		if (kind.name == std::string("Tcp4") || kind.name == std::string("UnixStream")) {
-			EXPECT_GT(sweep([&] { return Scene(kind); },
-					[](Scene& scene) { return call(scene.actor.domain, FBUFS_SEND_FILE, scene.args); },
-					[](Scene& scene, long result) {
-						// What was sent before a failure counts.
-						expect_error_in(result, {ENOMEM, ENOBUFS, EAGAIN, EFAULT});
-						Bytes got(4 * page);
-						if (result > 0) {
-							EXPECT_EQ(::recv(scene.ends.out, got.data(), got.size(), MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT), result);
-						}
-					}), 2u);
-		}
+	for (const auto make : {make_tcp4, make_unix_stream})
+		EXPECT_GT(sweep([=] { return Scene(make()); },
+				[](Scene& scene) { return call(scene.actor.domain, FBUFS_SEND_FILE, scene.args); },
+				[](Scene& scene, long result) {
+					// What was sent before a failure counts.
+					expect_error_in(result, {ENOMEM, ENOBUFS, EAGAIN, EFAULT});
+					Bytes got(4 * page);
+					if (result > 0) {
+						EXPECT_EQ(::recv(scene.ends.out, got.data(), got.size(), MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT), result);
+					}
+				}), 2u);
 }
 
 TEST_F(FailNth, IoFile)

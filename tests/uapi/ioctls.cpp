@@ -214,9 +214,7 @@ const Call calls[] = {
 	 AT(fbufs_make_mutable, __reserved), {}, fill_nothing},
 	{"SendFile", FBUFS_SEND_FILE, SIZED(fbufs_send_file), FBUFS_DONTWAIT, On::domain, true, false, 1, -1, {},
 	 [](World& world, std::uint8_t* args) {
-		 const auto size = as<fbufs_send_file>(args).size;
 		 as<fbufs_send_file>(args) = send_file_args(world.stream.in, world.file, 0, 1);
-		 as<fbufs_send_file>(args).size = size;
 	 }},
 	{"Attach", FBUFS_ATTACH, SIZED(fbufs_attach), 0, On::sender | On::receiver, false, false, -EBUSY,
 	 AT(fbufs_attach, __reserved), {},

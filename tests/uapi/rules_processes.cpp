@@ -3,7 +3,7 @@
 //
 // Rules 5 and 6: processes, and how they end.
 
-#include "support/uapi.hpp"
+#include "support/io.hpp"
 
 #include <gtest/gtest.h>
 
@@ -208,6 +208,21 @@ int die_copying(int socket, const Fd& sender, const Fd&)
 	return 1;
 }
 
+// The socket is full and nobody reads; fbufs of the process are queued beside it.
+int die_sending_a_file(int socket, const Fd& sender, const Fd&)
+{
+	const Originator origin;
+	CHILD_EXPECT(attach(sender, origin.domain) == 0);
+	CHILD_EXPECT(send_one(sender, alloc_one(sender).fbuf, 0, page) == 1);
+	const Ends full = make_unix_stream();
+	const Fd file = temporary_file();
+	CHILD_EXPECT(::ftruncate(file, 64 << 20) == 0);
+	fbufs_send_file args = send_file_args(full.in, file, 0, 64 << 20);
+	tell(socket, 'k');
+	(void)call(origin.domain, FBUFS_SEND_FILE, args);
+	return 1;
+}
+
 int die_waiting(int socket, const Fd&, const Fd& receiver)
 {
 	const Fd domain = open_domain();
@@ -273,8 +288,8 @@ TEST_P(Rule06DeathLeavesNothing, AtAnyPoint)
 
 INSTANTIATE_TEST_SUITE_P(Deaths, Rule06DeathLeavesNothing,
 			 ::testing::Values(Death{"Owning", die_owning}, Death{"Sending", die_sending}, Death{"Copying", die_copying},
-					   Death{"Waiting", die_waiting}, Death{"Holding", die_holding},
-					   Death{"PassedOn", die_passed_on}),
+					   Death{"SendingAFile", die_sending_a_file}, Death{"Waiting", die_waiting},
+					   Death{"Holding", die_holding}, Death{"PassedOn", die_passed_on}),
 			 [](const auto& death) { return std::string(death.param.name); });
 
 TEST(Rule06DeathOfTheOriginator, WhatReceiversHoldStays)

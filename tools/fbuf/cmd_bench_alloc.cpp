@@ -11,6 +11,8 @@
 
 #include <array>
 #include <fcntl.h>
+#include <optional>
+#include <span>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -91,7 +93,6 @@ public:
 	}
 
 private:
-
 	std::pair<fbuf::sender, fbuf::endpoint> channel_;
 };
 
@@ -146,44 +147,39 @@ private:
 	std::uint64_t handles_[32] = {};
 };
 
-class heap : public allocator {
+// Memory that is not shared.
+template <void* (*take)(std::size_t), void (*give_back)(void*, std::size_t)>
+class memory : public allocator {
 public:
-	explicit heap(std::size_t bytes) : bytes_(bytes) {}
+	explicit memory(std::size_t bytes) : bytes_(bytes) {}
 	void allocate_and_free(unsigned batch) override
 	{
 		void* own[32];
-		for (unsigned i = 0; i < batch; i++) {
-			own[i] = ::operator new(bytes_);
-			touch(static_cast<std::byte*>(own[i]));
+		for (void*& each : std::span(own).first(batch)) {
+			each = take(bytes_);
+			touch(static_cast<std::byte*>(each));
 		}
-		for (unsigned i = 0; i < batch; i++)
-			::operator delete(own[i]);
+		for (void* each : std::span(own).first(batch))
+			give_back(each, bytes_);
 	}
 
 private:
 	std::size_t bytes_;
 };
 
-// What has pages of its own each time.
-class maps : public allocator {
-public:
-	explicit maps(std::size_t bytes) : bytes_(bytes) {}
-	void allocate_and_free(unsigned batch) override
-	{
-		void* own[32];
-		for (unsigned i = 0; i < batch; i++) {
-			own[i] = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-			if (own[i] == MAP_FAILED)
-				bench::die("mmap");
-			touch(static_cast<std::byte*>(own[i]));
-		}
-		for (unsigned i = 0; i < batch; i++)
-			::munmap(own[i], bytes_);
-	}
+void* take_from_heap(std::size_t bytes) { return ::operator new(bytes); }
+void give_to_heap(void* own, std::size_t) { ::operator delete(own); }
 
-private:
-	std::size_t bytes_;
-};
+// Pages of its own each time.
+void* take_pages(std::size_t bytes)
+{
+	void* const own = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (own == MAP_FAILED)
+		bench::die("mmap");
+	return own;
+}
+
+void give_pages(void* own, std::size_t bytes) { ::munmap(own, bytes); }
 
 template <typename Allocator>
 void measure(const char* mechanism, const options& want, bench::records& to)
@@ -210,8 +206,8 @@ void measure(const char* mechanism, const options& want, bench::records& to)
 using measurement = void (*)(const char* mechanism, const options& want, bench::records& to);
 
 constexpr std::pair<const char*, measurement> mechanisms[] = {
-	{"malloc", measure<heap>},
-	{"mmap", measure<maps>},
+	{"malloc", measure<memory<take_from_heap, give_to_heap>>},
+	{"mmap", measure<memory<take_pages, give_pages>>},
 	{"fbufs-library", measure<for_channel>},
 	{"fbufs-calls", measure<calls>},
 	{"fbufs-no-channel", measure<library>},
