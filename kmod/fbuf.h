@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The fbufs authors */
 /*
  * One fbuf: its pages, its access state, and where it is at home. Fbufs of one
- * length lie side by side in an extent of the pool's address space and share
- * what they have in common there; that keeps an fbuf at 48 bytes.
+ * length lie side by side in an extent of the pool's address space. What every
+ * transfer asks of an fbuf is in it all the same: an extent knows it, too.
  */
 #ifndef FBUFS_FBUF_H
 #define FBUFS_FBUF_H
@@ -28,13 +28,16 @@ struct fbufs_size;
  * @next: the fbuf below in the free list, while FREE or LEAVING
  * @refs: slices in messages, while SENDING or SENT
  * @handle: what its users know it by; a new one at every allocation (pool.h)
+ * @first: first page, counted from the beginning of the pool
+ * @npages: pages
  * @given: pages from the first on whose entries may be writable, while ACCESS_RW or
  *	ACCESS_REVOKE; afterwards, how many to give at the next allocation
  * @access: who may do what
  * @slot: index in the extent
  * @scattered: more than one block
  *
- * The pool's lock guards all of it.
+ * The pool's lock guards all of it, but for @first, @npages and @slot, which never
+ * change. @home does not while it is in a message that was sent.
  */
 struct fbuf {
 	union {
@@ -48,11 +51,16 @@ struct fbuf {
 		u32 refs;
 	};
 	u64 handle;
+	u32 first;
+	u32 npages;
 	u32 given;
 	struct fbufs_access access;
 	u8 slot;
 	bool scattered;
 };
+
+/* A page that is in use is to cost 64 bytes at most, with a share of the extent. */
+static_assert(sizeof(struct fbuf) <= 56);
 
 #define EXTENT_SLOTS 64
 
@@ -85,22 +93,15 @@ static inline struct fbufs_extent *fbuf_extent(const struct fbuf *fbuf)
 	return container_of(fbuf - fbuf->slot, struct fbufs_extent, fbufs[0]);
 }
 
-static inline struct fbufs_pool *fbuf_pool(const struct fbuf *fbuf)
-{
-	return fbuf_extent(fbuf)->pool;
-}
-
 /* First page, counted from the beginning of the pool. */
 static inline u32 fbuf_first(const struct fbuf *fbuf)
 {
-	const struct fbufs_extent *extent = fbuf_extent(fbuf);
-
-	return extent->first + fbuf->slot * extent->npages;
+	return fbuf->first;
 }
 
 static inline u32 fbuf_npages(const struct fbuf *fbuf)
 {
-	return fbuf_extent(fbuf)->npages;
+	return fbuf->npages;
 }
 
 /**

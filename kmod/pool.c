@@ -438,6 +438,7 @@ static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 
 		goto err_free;
 	for (i = 0; i < nslots; i++) {
 		extent->fbufs[i].slot = i;
+		extent->fbufs[i].npages = npages;
 		extent->fbufs[i].handle = (u64)pool->id << HANDLE_POOL_SHIFT |
 					  READ_ONCE(pool->gen) | extent->id << HANDLE_SLOT_BITS | i;
 	}
@@ -446,6 +447,8 @@ static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 
 				0, pool->span - 1, GFP_KERNEL);
 	if (err)
 		goto err_erase_id;
+	for (i = 0; i < nslots; i++)
+		extent->fbufs[i].first = first + i * npages;
 	WRITE_ONCE(extent->first, first);
 	xa_store(&pool->extents, extent->id, extent, GFP_KERNEL);
 	stats_gauge(FBUFS_GAUGE_METADATA, extent_bytes(nslots));

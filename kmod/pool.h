@@ -54,6 +54,12 @@ struct fbufs_class {
 	void *source;
 };
 
+/* Whose an fbuf is that is not EMPTY. */
+static inline struct fbufs_pool *fbuf_pool(const struct fbuf *fbuf)
+{
+	return fbuf->home->pool;
+}
+
 #define RECENT_EXTENTS 256
 
 /**
