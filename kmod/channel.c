@@ -774,9 +774,46 @@ static noinline struct fbufs_aggregate *message_make_copy(struct fbufs_end *end,
 	return aggregate;
 }
 
+/*
+ * The next message, if it is as most are: of one slice, of an fbuf of the channel, and
+ * without any wish. NULL with nothing changed: message_make() has to look.
+ */
+static inline struct fbufs_aggregate *message_make_usual(struct fbufs_channel *channel,
+							 struct send_cursor *cursor,
+							 struct fbufs_aggregate *spare)
+	__must_hold(&cursor->pool->lock)
+{
+	u32 m = cursor->message - cursor->message_from, s = cursor->slice - cursor->slice_from;
+	const struct fbufs_message *message = &cursor->message_ahead[m];
+	const struct fbufs_slice *slice = &cursor->slice_ahead[s];
+	struct fbuf *fbuf;
+
+	if (!spare || !cursor->pool || cursor->message >= cursor->message_to ||
+	    cursor->slice < cursor->slice_from || cursor->slice >= cursor->slice_to)
+		return NULL;
+	if (message->message || message->length || message->flags || message->slices != 1 ||
+	    slice->hold || !slice->length)
+		return NULL;
+	fbuf = transfer_take_ready(cursor->pool, channel, slice);
+	if (!fbuf)
+		return NULL;
+	spare->nsegments = 1;
+	spare->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
+	spare->channel = channel;
+	spare->cookie = message->cookie;
+	spare->length = slice->length;
+	spare->segments[0] = (struct fbufs_segment){
+		.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
+	};
+	cursor->message++;
+	cursor->slice++;
+	return spare;
+}
+
 /* Make the next message, out of @spare if possible. */
-static struct fbufs_aggregate *message_make(struct fbufs_end *end, struct send_cursor *cursor,
-					    struct fbufs_aggregate **spare)
+static noinline struct fbufs_aggregate *message_make(struct fbufs_end *end,
+						     struct send_cursor *cursor,
+						     struct fbufs_aggregate **spare)
 	__must_hold(&cursor->pool->lock)
 {
 	const struct fbufs_message *message = send_message(cursor);
@@ -829,6 +866,11 @@ static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
 	for (i = 0; i < n; i++) {
 		if (!spare && nspares)
 			spare = spares[--nspares];
+		aggregates[i] = message_make_usual(end->channel, cursor, spare);
+		if (aggregates[i]) {
+			spare = NULL;
+			continue;
+		}
 		aggregates[i] = message_make(end, cursor, &spare);
 		if (IS_ERR(aggregates[i])) {
 			err = PTR_ERR(aggregates[i]);
@@ -1021,129 +1063,127 @@ static bool sender_is_gone(const struct fbufs_channel *channel)
 	return !READ_ONCE(channel->sender);
 }
 
-/*
- * Where a receive call is in the user's arrays. Slices and messages are staged
- * and copied several at a time.
- */
+/* Where a receive call is in the user's arrays. */
 struct receive_cursor {
 	struct fbufs_message __user *messages;
 	struct fbufs_slice __user *slices;
 	u32 room;
 	u32 slices_left;
-	u32 nstaged_messages;
-	u32 nstaged_slices;
-	struct fbufs_message staged_messages[AHEAD];
-	struct fbufs_slice staged_slices[AHEAD];
 };
 
-/* The arrays stay as they are: what is in them is said by the counts. */
 static void receive_cursor_init(struct receive_cursor *cursor, const struct fbufs_receive *receive)
 {
 	cursor->messages = u64_to_user_ptr(receive->messages);
 	cursor->slices = u64_to_user_ptr(receive->slices);
 	cursor->room = receive->count;
 	cursor->slices_left = receive->nslices;
-	cursor->nstaged_messages = 0;
-	cursor->nstaged_slices = 0;
 }
 
-/* A place to go back to when a chunk fails. */
-struct receive_mark {
-	u32 room;
-	u32 slices_left;
+/* What a chunk of messages amounts to. */
+struct chunk_sum {
+	u32 messages;
+	u32 slices;
+	u64 bytes;
 };
 
-static struct receive_mark receive_mark(const struct receive_cursor *cursor)
+/* As many of the messages, from the first on, as have no more slices than there is room for. */
+static struct chunk_sum messages_that_fit(struct fbufs_aggregate **aggregates, u32 n, u32 room)
 {
-	return (struct receive_mark){ .room = cursor->room, .slices_left = cursor->slices_left };
+	struct chunk_sum sum = {};
+
+	while (sum.messages < n && aggregates[sum.messages]->nsegments <= room - sum.slices) {
+		sum.slices += aggregates[sum.messages]->nsegments;
+		sum.bytes += aggregates[sum.messages++]->length;
+	}
+	return sum;
 }
 
-static void receive_rewind(struct receive_cursor *cursor, const struct receive_mark *mark)
+/* Whose fbufs a receiving end has in its window. */
+struct end_view {
+	const struct fbufs_pool *own;		/* all of them */
+	const struct fbufs_channel *channel;	/* those that were shown; NULL: none */
+	u64 bit;
+};
+
+static struct end_view end_view(const struct fbufs_end *end)
 {
-	cursor->room = mark->room;
-	cursor->slices_left = mark->slices_left;
-	cursor->nstaged_messages = 0;
-	cursor->nstaged_slices = 0;
-}
-
-static int stage_flush_slices(struct receive_cursor *cursor)
-{
-	u32 n = cursor->nstaged_slices;
-
-	if (n && user_store(cursor->slices, cursor->staged_slices, n * sizeof(*cursor->slices)))
-		return -EFAULT;
-	cursor->slices += n;
-	cursor->nstaged_slices = 0;
-	return 0;
-}
-
-static int stage_flush(struct receive_cursor *cursor)
-{
-	u32 n = cursor->nstaged_messages;
-
-	if (n && user_store(cursor->messages, cursor->staged_messages,
-			    n * sizeof(*cursor->messages)))
-		return -EFAULT;
-	cursor->messages += n;
-	cursor->nstaged_messages = 0;
-	return stage_flush_slices(cursor);
-}
-
-/* Stage a slice. Returns whether nobody can write it, or -EFAULT. */
-static inline int stage_segment(const struct fbufs_segment *segment, struct receive_cursor *cursor)
-{
-	const struct fbuf *fbuf = segment->fbuf;
-	const struct fbufs_pool *pool = fbuf_pool(fbuf);
-
-	if (cursor->nstaged_slices == AHEAD && stage_flush_slices(cursor))
-		return -EFAULT;
-	cursor->staged_slices[cursor->nstaged_slices++] = (struct fbufs_slice){
-		.fbuf = fbuf->handle,
-		.position = pool_position(pool, fbuf, segment->offset),
-		.offset = segment->offset,
-		.length = segment->length,
+	return (struct end_view){
+		.own = end->domain->pool,
+		.channel = end->channel->flags & FBUFS_CHANNEL_UNCACHED ? NULL : end->channel,
+		.bit = BIT_ULL(end->index),
 	};
-	return access_is_locked(&fbuf->access);
 }
 
-/* Whether a receiving end has yet to be shown the fbuf of a message. */
-static bool end_must_show(const struct fbufs_end *end, const struct fbufs_aggregate *aggregate,
-			  const struct fbuf *fbuf)
+/* Whether an fbuf of a message has yet to be shown; see map_is_shown(). */
+static inline bool view_lacks(const struct end_view *view, const struct fbuf *fbuf)
 {
-	return fbuf_pool(fbuf) != end->domain->pool &&
-	       !map_is_shown(aggregate, fbuf, BIT_ULL(end->index));
+	return !(view->channel && fbuf->home->channel == view->channel &&
+		 READ_ONCE(fbuf->mapped) & view->bit) &&
+	       fbuf_pool(fbuf) != view->own;
 }
 
 /*
- * Tell the user about a message; what is staged goes with stage_flush(). Sets
- * *@show when the receiving end has yet to be shown some of it.
+ * Tell the user about all slices of messages. Sets *@locked, with a bit for each message
+ * that nobody can write, and *@show when the receiving end has yet to be shown some of
+ * them. What is between begin and end must not call anything.
  */
-static int stage_message(const struct fbufs_end *end, const struct fbufs_aggregate *aggregate,
-			 u64 handle, struct receive_cursor *cursor, bool *show)
+static int report_slices(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
+			 const struct chunk_sum *sum, struct fbufs_slice __user *out,
+			 u32 *locked, bool *show)
 {
-	bool all_locked = true;
-	u32 i;
-	int locked;
+	const struct end_view view = end_view(end);
+	u32 i, j, writable = 0;
+	bool hidden = false;
 
-	if (aggregate->nsegments > cursor->slices_left)
-		return -EMSGSIZE;
-	for (i = 0; i < aggregate->nsegments; i++) {
-		*show |= end_must_show(end, aggregate, aggregate->segments[i].fbuf);
-		locked = stage_segment(&aggregate->segments[i], cursor);
-		if (locked < 0)
-			return locked;
-		all_locked &= locked;
+	if (!user_write_access_begin(out, sum->slices * sizeof(*out)))
+		return -EFAULT;
+	for (i = 0; i < sum->messages; i++) {
+		const struct fbufs_segment *segment = aggregates[i]->segments;
+
+		for (j = aggregates[i]->nsegments; j; j--, segment++, out++) {
+			const struct fbuf *fbuf = segment->fbuf;
+
+			unsafe_put_user(fbuf->handle, &out->fbuf, fault);
+			unsafe_put_user(0, &out->hold, fault);
+			unsafe_put_user(pool_position(fbuf_pool(fbuf), fbuf, segment->offset),
+					&out->position, fault);
+			unsafe_put_user(segment->offset, &out->offset, fault);
+			unsafe_put_user(segment->length, &out->length, fault);
+			hidden |= view_lacks(&view, fbuf);
+			writable |= (u32)!access_is_locked(&fbuf->access) << i;
+		}
 	}
-	cursor->staged_messages[cursor->nstaged_messages++] = (struct fbufs_message){
-		.message = handle,
-		.cookie = aggregate->cookie,
-		.length = aggregate->length,
-		.slices = aggregate->nsegments,
-		.flags = all_locked ? FBUFS_MESSAGE_LOCKED : 0,
-	};
-	cursor->slices_left -= aggregate->nsegments;
-	cursor->room--;
+	user_write_access_end();
+	*locked = ~writable;
+	*show = hidden;
 	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
+/* Tell the user about messages, but for their slices. */
+static int report_messages(struct fbufs_aggregate **aggregates, const u64 *handles, u32 n,
+			   u32 locked, struct fbufs_message __user *out)
+{
+	u32 i;
+
+	if (!user_write_access_begin(out, n * sizeof(*out)))
+		return -EFAULT;
+	for (i = 0; i < n; i++, out++, locked >>= 1) {
+		const struct fbufs_aggregate *aggregate = aggregates[i];
+
+		unsafe_put_user(handles[i], &out->message, fault);
+		unsafe_put_user(aggregate->cookie, &out->cookie, fault);
+		unsafe_put_user(aggregate->length, &out->length, fault);
+		unsafe_put_user(aggregate->nsegments, &out->slices, fault);
+		unsafe_put_user(locked & 1 ? FBUFS_MESSAGE_LOCKED : 0, &out->flags, fault);
+	}
+	user_write_access_end();
+	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
 }
 
 /*
@@ -1170,22 +1210,23 @@ static void channel_wake_sender(struct fbufs_channel *channel)
 }
 
 /*
- * Receive up to AHEAD messages: report them, then take them off the queue and
+ * Receive up to CHUNK messages: report them, then take them off the queue and
  * into the table of held messages. Returns how many, or the error of the first;
  * 0 when none is queued. Context: under the end's mutex.
  */
 static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, bool *wake)
 {
-	struct fbufs_aggregate *aggregates[AHEAD] __uninitialized;
-	struct fbufs_domain *domain = end->domain;
-	struct receive_mark mark = receive_mark(cursor);
-	u32 n = min3(receiver_queued(end), cursor->room, (u32)AHEAD);
+	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
+	u32 n = min3(receiver_queued(end), cursor->room, (u32)CHUNK);
 	u32 mask = end->channel->depth - 1, head = end->head;
-	u64 handles[AHEAD] __uninitialized;
-	u64 bytes = 0;
+	struct fbufs_domain *domain = end->domain;
+	u64 handles[CHUNK] __uninitialized;
+	struct chunk_sum sum;
+	int prepared, i, err;
 	bool show = false;
-	int prepared, i, err = 0;
+	u32 locked = 0;
 
+	static_assert(BITS_PER_TYPE(locked) >= CHUNK);
 	if (end->gone)
 		return -ENODEV;
 	if (!n)
@@ -1193,34 +1234,33 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 	prepared = domain_prepare_holds(domain, handles, n);
 	if (prepared < 0)
 		return prepared;
-	for (i = 0; i < prepared; i++) {
+	for (i = 0; i < prepared; i++)
 		aggregates[i] = end->ring[(head + i) & mask];
-		err = stage_message(end, aggregates[i], handles[i], cursor, &show);
-		if (err)
-			break;
-		bytes += aggregates[i]->length;
-	}
-	if (i && stage_flush(cursor)) {
-		i = 0;
-		err = -EFAULT;
-	}
+	sum = messages_that_fit(aggregates, prepared, cursor->slices_left);
+	err = sum.messages ? 0 : -EMSGSIZE;
+	if (!err)
+		err = report_slices(end, aggregates, &sum, cursor->slices, &locked, &show);
+	if (!err)
+		err = report_messages(aggregates, handles, sum.messages, locked, cursor->messages);
 	/* Before the table has them: from then on another thread may release them. */
-	if (i && show)
-		map_show(domain, aggregates, i, end->index, false);
-	if (i && domain_commit_holds(domain, handles, aggregates, i)) {
-		i = 0;
-		err = -ENODEV;
-	}
-	if (i < prepared)
-		domain_cancel_holds(domain, handles + i, prepared - i);
-	if (!i) {
-		receive_rewind(cursor, &mark);
+	if (!err && show)
+		map_show(domain, aggregates, sum.messages, end->index, false);
+	if (!err)
+		err = domain_commit_holds(domain, handles, aggregates, sum.messages);
+	if (err)
+		sum.messages = 0;
+	if (sum.messages < prepared)
+		domain_cancel_holds(domain, handles + sum.messages, prepared - sum.messages);
+	if (err)
 		return err;
-	}
-	receiver_advance(end, i, wake);
-	stats_count(&domain->counters, FBUFS_COUNT_MESSAGES_RECEIVED, i);
-	stats_count(&domain->counters, FBUFS_COUNT_BYTES_RECEIVED, bytes);
-	return i;
+	cursor->messages += sum.messages;
+	cursor->slices += sum.slices;
+	cursor->room -= sum.messages;
+	cursor->slices_left -= sum.slices;
+	receiver_advance(end, sum.messages, wake);
+	stats_count(&domain->counters, FBUFS_COUNT_MESSAGES_RECEIVED, sum.messages);
+	stats_count(&domain->counters, FBUFS_COUNT_BYTES_RECEIVED, sum.bytes);
+	return sum.messages;
 }
 
 static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
@@ -1255,7 +1295,7 @@ static int receiver_wait(struct fbufs_end *end, bool wait)
 
 static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *receive, bool wait)
 {
-	struct receive_cursor cursor __uninitialized;
+	struct receive_cursor cursor;
 	bool last, wake = false;
 	int n, err;
 

@@ -608,22 +608,69 @@ static struct fbufs_class *channel_class(struct fbufs_channel *channel,
 }
 
 /*
+ * An OWNED fbuf of the caller's is to become good for the channel, or for the kernel
+ * without one: 0 when it is good as it is; -EAGAIN when the lock was given up, and it is
+ * to be looked up again; -EXDEV, -ENOMEM. Context: under the pool's lock.
+ */
+static int fbuf_prepare(struct fbufs_pool *pool, struct fbufs_channel *channel,
+			const struct fbuf *fbuf) __must_hold(&pool->lock)
+{
+	u32 npages = fbuf_npages(fbuf);
+	struct fbufs_class *class;
+
+	if (access_is_stale(&fbuf->access)) {
+		u64 handle = fbuf->handle;
+
+		spin_unlock(&pool->lock);
+		map_merge(pool, handle);
+		spin_lock(&pool->lock);
+		return -EAGAIN;
+	}
+	if (!channel || fbuf->home->channel == channel)
+		return 0;
+	if (fbuf->home->channel)
+		return -EXDEV;
+	if (xa_load(&channel->classes, npages))
+		return 0;
+	/* transfer_commit() will need it and must not fail. */
+	spin_unlock(&pool->lock);
+	class = channel_class(channel, pool, npages);
+	spin_lock(&pool->lock);
+	return class ? -EAGAIN : -ENOMEM;
+}
+
+static void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
+			     const struct fbufs_slice *slice)
+{
+	aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
+		.fbuf = fbuf,
+		.offset = slice->offset,
+		.borrowed = !!slice->hold,
+		.length = slice->length,
+	};
+	aggregate->length += slice->length;
+}
+
+/*
  * Take an fbuf of the caller's for the message. One that is SENDING is good only
  * if it is this message that it is in, most likely with the slice before.
- * Context: under the pool's lock.
+ * Context: under the pool's lock; -EAGAIN: it was given up.
  */
-static int fbuf_take(struct fbufs_channel *channel, const struct fbufs_aggregate *aggregate,
-		     struct fbuf *fbuf, const struct fbufs_slice *slice)
+static int fbuf_take(struct fbufs_pool *pool, struct fbufs_channel *channel,
+		     const struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
+		     const struct fbufs_slice *slice) __must_hold(&pool->lock)
 {
 	int err;
 
 	if ((u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
 		return -ERANGE;
-	if (channel && fbuf->access.state == FBUFS_STATE_OWNED && fbuf->home->channel &&
-	    fbuf->home->channel != channel)
-		return -EXDEV;
-	if (fbuf->access.state == FBUFS_STATE_SENDING && !aggregate_has(aggregate, fbuf))
+	if (fbuf->access.state == FBUFS_STATE_OWNED) {
+		err = fbuf_prepare(pool, channel, fbuf);
+		if (err)
+			return err;
+	} else if (fbuf->access.state == FBUFS_STATE_SENDING && !aggregate_has(aggregate, fbuf)) {
 		return -EACCES;
+	}
 	err = access_send(&fbuf->access);
 	if (err)
 		return err;
@@ -631,18 +678,6 @@ static int fbuf_take(struct fbufs_channel *channel, const struct fbufs_aggregate
 		access_lend(&fbuf->access);
 	fbuf->refs++;
 	return 0;
-}
-
-static void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
-			     const struct fbufs_slice *slice)
-{
-	struct fbufs_segment *segment = &aggregate->segments[aggregate->nsegments++];
-
-	segment->fbuf = fbuf;
-	segment->offset = slice->offset;
-	segment->borrowed = !!slice->hold;
-	segment->length = slice->length;
-	aggregate->length += slice->length;
 }
 
 /**
@@ -664,28 +699,10 @@ int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 
 	if (!slice->length)
 		return -EINVAL;
-again:
-	fbuf = pool_lookup(pool, slice->fbuf);
-	if (fbuf && access_is_stale(&fbuf->access)) {
-		spin_unlock(&pool->lock);
-		map_merge(pool, slice->fbuf);
-		spin_lock(&pool->lock);
-		goto again;
-	}
-	if (fbuf && channel && !fbuf->home->channel &&
-	    !xa_load(&channel->classes, fbuf_npages(fbuf))) {
-		u32 npages = fbuf_npages(fbuf);
-		struct fbufs_class *class;
-
-		/* transfer_commit() will need it and must not fail. */
-		spin_unlock(&pool->lock);
-		class = channel_class(channel, pool, npages);
-		spin_lock(&pool->lock);
-		if (!class)
-			return -ENOMEM;
-		goto again;
-	}
-	err = fbuf ? fbuf_take(channel, aggregate, fbuf, slice) : -ENOENT;
+	do {
+		fbuf = pool_lookup(pool, slice->fbuf);
+		err = fbuf ? fbuf_take(pool, channel, aggregate, fbuf, slice) : -ENOENT;
+	} while (err == -EAGAIN);
 	if (!err)
 		aggregate_append(aggregate, fbuf, slice);
 	return err;

@@ -11,17 +11,12 @@
 #ifndef FBUFS_TRANSFER_H
 #define FBUFS_TRANSFER_H
 
-#include <linux/types.h>
+#include "aggregate.h"
+#include "pool.h"
 
-struct fbuf;
-struct fbufs_aggregate;
-struct fbufs_buffer;
 struct fbufs_channel;
-struct fbufs_class;
 struct fbufs_domain;
 struct fbufs_make_mutable;
-struct fbufs_pool;
-struct fbufs_slice;
 
 /* How many handles a call takes at a time. */
 #define TRANSFER_BATCH 32
@@ -57,5 +52,33 @@ int transfer_secure_held(struct fbufs_domain *domain, const u64 *handles, u32 n)
 
 void transfer_close_channel(struct fbufs_channel *channel);
 void transfer_end_domain(struct fbufs_domain *domain);
+
+/* What every message goes through. */
+
+/**
+ * transfer_take_ready - take an own fbuf for a message, if there is nothing to ask
+ * @pool: the caller's and the channel's
+ * @channel: the message is to go over
+ * @slice: from the user: without a hold, and with a length
+ *
+ * Context: under the pool's lock.
+ * Return: the fbuf, which is SENDING now, for one slice; or NULL with nothing changed:
+ * transfer_add() knows why, and may take it.
+ */
+static inline struct fbuf *transfer_take_ready(struct fbufs_pool *pool,
+					       const struct fbufs_channel *channel,
+					       const struct fbufs_slice *slice)
+	__must_hold(&pool->lock)
+{
+	struct fbuf *fbuf = pool_lookup(pool, slice->fbuf);
+
+	if (!fbuf || fbuf->access.state != FBUFS_STATE_OWNED ||
+	    fbuf->access.flags & ACCESS_SHADOW || fbuf->home->channel != channel ||
+	    (u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
+		return NULL;
+	fbuf->access.state = FBUFS_STATE_SENDING;
+	fbuf->refs = 1;
+	return fbuf;
+}
 
 #endif
