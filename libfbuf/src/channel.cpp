@@ -250,18 +250,19 @@ result<sent> sender::send(std::span<packet> messages)
 	scratch& use = *scratch_;
 	use.messages.resize(messages.size());
 	use.slices.resize(messages.size());
-	for (std::size_t i = 0; i < messages.size(); i++) {
-		const packet& from = messages[i];
+	fbufs_message* message = use.messages.data();
+	fbufs_slice* slice = use.slices.data();
+	for (const packet& from : messages) {
 		if (!from.own || from.length == 0 || from.length > from.own.size())
 			return sys::failure(ERANGE);
 		if (copies(from.own, from.length)) {
-			use.messages[i] = copied_message(from.cookie);
-			use.slices[i] = copied_slice(from.own.data().first(from.length));
+			*message++ = copied_message(from.cookie);
+			*slice++ = copied_slice(from.own.data().first(from.length));
 			continue;
 		}
-		use.messages[i] = {.message = 0, .cookie = from.cookie, .length = 0, .slices = 1, .flags = 0};
-		use.slices[i] = {.fbuf = from.own.handle_, .hold = 0, .position = 0, .offset = 0,
-				 .length = static_cast<std::uint32_t>(from.length)};
+		*message++ = {.message = 0, .cookie = from.cookie, .length = 0, .slices = 1, .flags = 0};
+		*slice++ = {.fbuf = from.own.handle_, .hold = 0, .position = 0, .offset = 0,
+			    .length = static_cast<std::uint32_t>(from.length)};
 	}
 	const auto done = transmit(cache_->bytes());
 	if (!done)
@@ -411,12 +412,13 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	domain_->take_releases(use.releases);
 	std::size_t releases = use.releases.size();
 	use.releases.resize(releases + out.size());
+	std::uint64_t* const released = use.releases.data();
 	for (message& each : out) {
 		if (each.domain_ != domain_) {
 			each.release();
 			continue;
 		}
-		use.releases[releases++] = each.handle_;
+		released[releases++] = each.handle_;
 		each.forget();
 	}
 
@@ -450,27 +452,31 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	if (done == 0)
 		return std::unexpected(make_error_code(errc::end_of_stream));
 
+	const fbufs_message* from = use.messages.data();
 	const fbufs_slice* next = use.slices.data();
-	for (std::size_t i = 0; i < static_cast<std::size_t>(done); i++) {
-		const fbufs_message& from = use.messages[i];
-		message& to = out[i];
+	detail::place_of_pool where;
+	for (message& to : out.first(static_cast<std::size_t>(done))) {
 		to.domain_ = domain_;
-		to.handle_ = from.message;
-		to.cookie_ = from.cookie;
-		to.length_ = from.length;
-		to.count_ = from.slices;
-		to.locked_ = from.flags & FBUFS_MESSAGE_LOCKED;
+		to.handle_ = from->message;
+		to.cookie_ = from->cookie;
+		to.length_ = from->length;
+		to.count_ = from->slices;
+		to.locked_ = from->flags & FBUFS_MESSAGE_LOCKED;
 		slice* place = &to.one_;
-		if (from.slices > 1) {
-			to.more_ = std::make_unique<slice[]>(from.slices);
+		if (from->slices > 1) {
+			to.more_ = std::make_unique<slice[]>(from->slices);
 			place = to.more_.get();
 		}
-		for (std::uint32_t j = 0; j < from.slices; j++, next++, place++) {
-			const auto base = domain_->locate(next->position);
-			if (!base)
-				return std::unexpected(base.error());
-			*place = {{*base, next->length}, next->fbuf, next->offset};
+		for (const slice* end = place + from->slices; place != end; next++, place++) {
+			if (!where.has(next->position)) [[unlikely]] {
+				const auto base = domain_->locate(next->position);
+				if (!base)
+					return std::unexpected(base.error());
+				where = {next->position, *base};
+			}
+			*place = {{where.at(next->position), next->length}, next->fbuf, next->offset};
 		}
+		from++;
 	}
 	return static_cast<std::size_t>(done);
 }

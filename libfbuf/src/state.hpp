@@ -21,6 +21,23 @@ namespace fbuf::detail {
 
 class domain_state;
 
+// Where a pool is mapped, as one position in it shows.
+class place_of_pool {
+public:
+	place_of_pool() = default;
+	place_of_pool(std::uint64_t position, const std::byte* address)
+		: base_(position & ~mask), start_(address - (position & mask))
+	{
+	}
+	[[nodiscard]] bool has(std::uint64_t position) const noexcept { return (position & ~mask) == base_; }
+	[[nodiscard]] const std::byte* at(std::uint64_t position) const noexcept { return start_ + (position & mask); }
+
+private:
+	static constexpr std::uint64_t mask = FBUFS_POOL_OFFSET(1) - 1;
+	std::uint64_t base_ = 1; // no pool's
+	const std::byte* start_ = nullptr;
+};
+
 // For people: why bytes were copied.
 std::string_view reason_text(std::uint32_t reason);
 
