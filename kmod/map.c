@@ -229,7 +229,7 @@ struct map_insertion {
 	struct fbuf_cursor cursor;
 	pgprot_t prot;
 	bool write;
-	pte_t next;		/* the entry for the page at the cursor... */
+	u64 next;		/* the entry for the page at the cursor... */
 	unsigned long left;	/* ... and for so many pages of its block */
 	u32 set;
 };
@@ -237,10 +237,12 @@ struct map_insertion {
 static void insertion_begin_block(struct map_insertion *insertion, unsigned long pfn,
 				  unsigned long n)
 {
-	insertion->left = n;
-	insertion->next = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
+	pte_t pte = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
+
 	if (insertion->write)
-		insertion->next = pte_mkdirty(pte_mkwrite_novma(insertion->next));
+		pte = pte_mkdirty(pte_mkwrite_novma(pte));
+	insertion->next = pte_val(pte);
+	insertion->left = n;
 }
 
 static void insertion_next_block(struct map_insertion *insertion)
@@ -251,29 +253,27 @@ static void insertion_next_block(struct map_insertion *insertion)
 }
 
 /*
- * The entry for the next page of a block. pte_advance_pfn() looks at what is said of
- * entries that are not present, and is several times the work.
+ * Entries for @n pages of one block. What is there and gives as much, stays. Those of
+ * pages in a row are counted up as numbers: pte_advance_pfn() looks at what is said of
+ * entries that are not present, and with pte_val() for each it is several times the work.
  */
-static pte_t present_next(pte_t pte)
-{
-	return __pte(pte_val(pte) + (1UL << PFN_PTE_SHIFT));
-}
-
-/* Entries for @n pages of one block. What is there and gives as much, stays. */
 static void insert_block(struct map_insertion *insertion, pte_t *ptep, unsigned long address,
 			 unsigned long n)
 {
-	pte_t pte = insertion->next;
+	struct mm_struct *mm = insertion->mm;
+	pte_t *end = ptep + n;
+	u64 next = insertion->next;
 
-	for (; n; n--, ptep++, address += PAGE_SIZE, pte = present_next(pte)) {
+	insertion->set += n;
+	for (; ptep != end; ptep++, address += PAGE_SIZE, next += BIT_ULL(PFN_PTE_SHIFT)) {
 		pte_t old = ptep_get(ptep);
 
 		if (!pte_none(old) && (!insertion->write || pte_write(old)))
-			continue;
-		set_pte_at(insertion->mm, address, ptep, pte);
-		insertion->set++;
+			insertion->set--;
+		else
+			set_pte_at(mm, address, ptep, __pte(next));
 	}
-	insertion->next = pte;
+	insertion->next = next;
 }
 
 static void insert_run(struct map_run *run, pte_t *ptep, unsigned long address)
@@ -340,9 +340,9 @@ static void clear_run(struct map_run *run, pte_t *ptep, unsigned long address)
 	struct map_clearing *clearing = container_of(run, struct map_clearing, run);
 	unsigned long n;
 
+	/* Most are there: to look first would be more work. */
 	for (n = run->npages; n; n--, ptep++, address += PAGE_SIZE)
-		if (!pte_none(ptep_get(ptep)))
-			ptep_get_and_clear(clearing->mm, address, ptep);
+		ptep_get_and_clear(clearing->mm, address, ptep);
 }
 
 /*
