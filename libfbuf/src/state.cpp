@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <ranges>
 
 namespace fbuf::detail {
 
@@ -21,41 +22,47 @@ constexpr std::size_t max_releases = 64;
 
 // --- fbufs at hand ---------------------------------------------------------------
 
-void buffer_cache::drop_all(std::vector<fbufs_buffer>& which) noexcept
+std::vector<std::uint64_t> buffer_cache::take_handles()
 {
-	for (const auto& each : which) {
-		const std::uint64_t handle = each.fbuf;
-		sys::handles(domain_->fd(), FBUFS_FREE, {&handle, 1});
-	}
-	which.clear();
+	std::vector<std::uint64_t> handles;
+	for (const entry& each : std::span(ready_.get(), count_))
+		handles.push_back(each.handle);
+	count_ = 0;
+	return handles;
 }
 
-// As many as are worth a call; of no channel, only what is asked for: each is zeroed.
+void buffer_cache::give_up(const std::vector<std::uint64_t>& handles) noexcept
+{
+	for (const std::uint64_t each : handles)
+		give_up(each);
+}
+
+// As many as are worth a call; of no channel, only what is asked for.
 std::size_t buffer_cache::burst(std::size_t bytes) const noexcept
 {
-	if (this == domain_->loose_cache())
+	if (!keeps_)
 		return 1;
 	return std::clamp<std::size_t>(bytes_ahead / std::max<std::size_t>(bytes, 1), 1, most_ahead);
 }
 
 result<buffer> buffer_cache::take_fresh(std::size_t bytes, std::size_t count, bool wait)
 {
-	std::vector<fbufs_buffer> unfit;
-	const std::size_t rounded = page_round(std::max<std::size_t>(bytes, 1));
+	if (bytes == 0)
+		return sys::failure(EINVAL);
+	std::vector<std::uint64_t> unfit;
+	const std::size_t rounded = page_round(bytes);
 	int fd;
 	{
 		const std::lock_guard guard(lock_);
-		if (rounded != bytes_) {
-			unfit.swap(ready_);
+		fd = fd_;
+		if (keeps_ && fd >= 0 && rounded != bytes_) {
+			unfit = take_handles();
 			bytes_ = rounded;
 		}
-		fd = fd_;
 	}
-	drop_all(unfit);
+	give_up(unfit);
 	if (fd < 0)
 		return sys::failure(EPIPE);
-	if (bytes == 0)
-		return sys::failure(EINVAL);
 	std::vector<fbufs_buffer> fresh(count ? count : burst(bytes));
 	const long got = sys::alloc(fd, bytes, fresh, wait ? 0 : FBUFS_DONTWAIT);
 	if (got < 0)
@@ -71,44 +78,69 @@ std::size_t buffer_cache::take_ready(std::size_t bytes, std::span<packet> out) n
 	const std::lock_guard guard(lock_);
 	if (page_round(bytes) != bytes_)
 		return 0;
-	const std::size_t count = std::min(out.size(), ready_.size());
-	const fbufs_buffer* from = ready_.data() + ready_.size();
+	const std::size_t count = std::min(out.size(), count_);
+	const entry* from = ready_.get() + count_;
 	for (packet& each : out.first(count)) {
 		each.own = make(*--from);
 		each.length = bytes;
 	}
-	ready_.resize(ready_.size() - count);
+	count_ -= count;
 	return count;
 }
 
 std::size_t buffer_cache::wanted(std::size_t target) noexcept
 {
 	const std::lock_guard guard(lock_);
-	return ready_.size() < target ? target - ready_.size() : 0;
+	return count_ < target ? target - count_ : 0;
 }
 
 void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes)
 {
 	std::unique_lock guard(lock_);
 	if (page_round(bytes) == bytes_) {
+		make_room(count_ + fresh.size());
 		// Last home, first used: its lines are still warm.
-		ready_.insert(ready_.end(), fresh.rbegin(), fresh.rend());
+		for (const auto& each : std::views::reverse(fresh))
+			ready_[count_++] = {each.fbuf, domain_->own(each.position)};
 		return;
 	}
 	guard.unlock();
-	std::vector<fbufs_buffer> unfit(fresh.begin(), fresh.end());
-	drop_all(unfit);
+	for (const auto& each : fresh)
+		give_up(each.fbuf);
+}
+
+// Room for so many. Under the lock.
+void buffer_cache::make_room(std::size_t count)
+{
+	if (count <= room_)
+		return;
+	room_ = std::max({count, 2 * room_, most_ahead});
+	auto larger = std::make_unique<entry[]>(room_);
+	std::copy_n(ready_.get(), count_, larger.get());
+	ready_ = std::move(larger);
+}
+
+void buffer_cache::give_back_other(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
+{
+	// Only the module knows whether one that was lent is home.
+	if (!lent) {
+		const std::lock_guard guard(lock_);
+		if (size == bytes_) {
+			make_room(count_ + 1);
+			ready_[count_++] = {handle, data};
+			return;
+		}
+	}
+	give_up(handle);
 }
 
 bool buffer_cache::drop_ready() noexcept
 {
 	std::unique_lock guard(lock_);
-	std::vector<fbufs_buffer> left;
-	left.swap(ready_);
+	const auto left = take_handles();
 	guard.unlock();
-	const bool any = !left.empty();
-	drop_all(left);
-	return any;
+	give_up(left);
+	return !left.empty();
 }
 
 buffer buffer_cache::adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept
@@ -126,6 +158,7 @@ void buffer_cache::close() noexcept
 	{
 		const std::lock_guard guard(lock_);
 		fd_ = -1;
+		bytes_ = 0;
 	}
 	drop_ready();
 }
@@ -183,7 +216,7 @@ result<const std::byte*> domain_state::locate_any(std::uint64_t position)
 buffer_cache* domain_state::make_cache(int fd)
 {
 	const std::lock_guard guard(caches_mutex_);
-	caches_.push_back(std::make_unique<buffer_cache>(this, fd));
+	caches_.push_back(std::make_unique<buffer_cache>(this, fd, true));
 	return caches_.back().get();
 }
 

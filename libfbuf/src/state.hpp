@@ -70,15 +70,15 @@ public:
 	// Fbufs that a sender allocates ahead.
 	static constexpr std::size_t most_ahead = 32;
 
-	buffer_cache(domain_state* domain, int fd) : domain_(domain), fd_(fd) {}
+	// keeps: what comes back without having been sent is for the next who wants one.
+	buffer_cache(domain_state* domain, int fd, bool keeps) : domain_(domain), fd_(fd), keeps_(keeps) {}
 
 	// One at hand of this many bytes, or of an allocation of up to `count`; 0: of as many as are worth a call.
 	result<buffer> take(std::size_t bytes, std::size_t count = 0, bool wait = true)
 	{
 		lock_.lock();
-		if (page_round(bytes) == bytes_ && !ready_.empty()) [[likely]] {
-			const fbufs_buffer next = ready_.back();
-			ready_.pop_back();
+		if (page_round(bytes) == bytes_ && count_ > 0) [[likely]] {
+			const entry next = ready_[--count_];
 			lock_.unlock();
 			return make(next);
 		}
@@ -97,29 +97,49 @@ public:
 	[[nodiscard]] int fd() const noexcept { return fd_; }
 	void give_back(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
 	{
-		if (!lent && keep(handle, data, size))
-			return;
-		// Only the module knows whether one that was lent is home.
-		give_up(handle);
+		if (!lent) [[likely]] {
+			lock_.lock();
+			if (size == bytes_ && count_ < room_) [[likely]] {
+				ready_[count_++] = {handle, data};
+				lock_.unlock();
+				return;
+			}
+			lock_.unlock();
+		}
+		give_back_other(handle, data, size, lent);
 	}
 	// The sender goes: what is at hand is freed, and what comes back later too.
 	void close() noexcept;
 	[[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
 private:
+	struct entry {
+		std::uint64_t handle;
+		std::byte* data;
+	};
 	static std::size_t page_round(std::size_t bytes) noexcept { return (bytes + 4095) & ~std::size_t{4095}; }
 	result<buffer> take_fresh(std::size_t bytes, std::size_t count, bool wait);
 	[[nodiscard]] std::size_t burst(std::size_t bytes) const noexcept;
-	void drop_all(std::vector<fbufs_buffer>& which) noexcept;
-	buffer make(const fbufs_buffer& from) const noexcept;
-	bool keep(std::uint64_t handle, std::byte* data, std::size_t size) noexcept;
+	// What is at hand, which is nothing afterwards. Under the lock.
+	std::vector<std::uint64_t> take_handles();
+	void give_up(const std::vector<std::uint64_t>& handles) noexcept;
+	buffer make(const entry& from) const noexcept
+	{
+		return buffer(const_cast<buffer_cache*>(this), from.handle, from.data, bytes_);
+	}
+	// Of another length, or one more than there is room for, or one that is not kept at all.
+	void give_back_other(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept;
+	void make_room(std::size_t count);
 	void give_up(std::uint64_t handle) noexcept;
 
 	domain_state* domain_;
 	spinlock lock_;
 	int fd_;
-	std::size_t bytes_ = 0; // of the fbufs at hand: one length at a time
-	std::vector<fbufs_buffer> ready_;
+	const bool keeps_;
+	std::size_t bytes_ = 0; // of the fbufs at hand: one length at a time; 0: none is kept
+	std::size_t count_ = 0; // of them
+	std::size_t room_ = 0;
+	std::unique_ptr<entry[]> ready_;
 };
 
 class domain_state {
@@ -180,28 +200,11 @@ private:
 
 	std::mutex caches_mutex_;
 	std::vector<std::unique_ptr<buffer_cache>> caches_;
-	buffer_cache loose_{this, fd_};
+	// What belongs to no channel is zeroed when it is allocated: only the module does that.
+	buffer_cache loose_{this, fd_, false};
 
 	spinlock releases_lock_;
 	std::vector<std::uint64_t> releases_;
 };
-
-inline buffer buffer_cache::make(const fbufs_buffer& from) const noexcept
-{
-	return buffer(const_cast<buffer_cache*>(this), from.fbuf, domain_->own(from.position), bytes_);
-}
-
-// What belongs to no channel is zeroed when it is allocated: only the module does that.
-inline bool buffer_cache::keep(std::uint64_t handle, std::byte* data, std::size_t size) noexcept
-{
-	if (this == domain_->loose_cache())
-		return false;
-	const std::lock_guard guard(lock_);
-	if (size != bytes_ || fd_ < 0)
-		return false;
-	const auto offset = static_cast<std::uint64_t>(data - domain_->own_base());
-	ready_.push_back({handle, FBUFS_POOL_OFFSET(domain_->pool()) + offset});
-	return true;
-}
 
 } // namespace fbuf::detail

@@ -60,13 +60,22 @@ protected:
 	template <typename Allocate>
 	void use(const Allocate& allocate, unsigned batch)
 	{
-		if (batch == 1) {
-			const auto own = allocate();
-			if (!own)
-				throw failure("cannot allocate", own.error());
-			touch(own->data().data());
-			return;
-		}
+		if (batch == 1)
+			use_one(allocate);
+		else
+			use_many(allocate, batch);
+	}
+	template <typename Allocate>
+	static void use_one(const Allocate& allocate)
+	{
+		const auto own = allocate();
+		if (!own)
+			throw failure("cannot allocate", own.error());
+		touch(own->data().data());
+	}
+	template <typename Allocate>
+	[[gnu::noinline]] void use_many(const Allocate& allocate, unsigned batch)
+	{
 		for (fbuf::buffer& each : std::span(own_).first(batch)) {
 			each = expect(allocate(), "cannot allocate");
 			touch(each.data().data());

@@ -54,13 +54,19 @@ constexpr line lines[] = {
 	{"copy", "process-vm-readv", 204},
 };
 
-constexpr std::size_t few_pages = 16;
-constexpr std::size_t many_pages = 64;
+constexpr std::size_t few_pages = 64;
+constexpr std::size_t many_pages = 256;
+constexpr int runs = 3;
 
-// One word of each page is written by the originator and read by the receiver, as there.
+// One word of each page is written by the originator and read by the receiver, as there. A message at a time, so that it
+// does not matter how the two sides take turns; of some runs the least.
 double nanoseconds(const line& of, std::size_t pages, const options& want)
 {
-	return bench::measure({of.mechanism, "stream", {pages * bench::touched_page, 1, bench::touch::page}, want.messages}).ns;
+	double least = std::numeric_limits<double>::infinity();
+	for (int i = 0; i < runs; i++)
+		least = std::min(least, bench::measure({of.mechanism, "pingpong", {pages * bench::touched_page, 1, bench::touch::page},
+							want.messages}).ns);
+	return least;
 }
 
 void run_per_page(const options& want)
@@ -209,7 +215,8 @@ void add_bench_paper(CLI::App& bench)
 	auto per_page = std::make_shared<options>();
 	CLI::App* table = bench.add_subcommand("per-page", "What a page more costs, as the paper of 1993 has it");
 	add_common(*table, *per_page);
-	table->footer("The figure is what a message of 64 pages costs above one of 16, by page; each page is written and read.\n"
+	table->footer("The figure is what a message of 256 pages costs above one of 64, by page, one message at a time, the least of\n"
+		      "three runs; each page is written and read.\n"
 		      "\"paper_us\" is what Druschel and Peterson measured. \"copy\" is process_vm_readv(2), the only copy that there is,\n"
 		      "and copy-on-write a private mapping of a memfd made for each message.\n"
 		      "Example:\n  fbuf bench per-page --clock icount");
