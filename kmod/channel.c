@@ -685,23 +685,34 @@ static noinline int message_promise(struct fbufs_end *end, const struct fbufs_ag
 	return err;
 }
 
-/* A message of one slice, which is the kernel's; out of @spare, or NULL. */
+/*
+ * A message of so many slices, which are the kernel's; it is @spare if that is large
+ * enough, or NULL.
+ */
 static struct fbufs_aggregate *message_from_kernel(struct fbufs_channel *channel,
 						   struct fbufs_aggregate *spare,
-						   const struct channel_output *output)
+						   const struct channel_output *outputs, u32 n)
 {
-	struct fbufs_aggregate *aggregate = spare ?: aggregate_alloc(1);
+	struct fbufs_aggregate *aggregate = n <= MESSAGE_INLINE ? spare : NULL;
+	u32 i;
 
 	if (!aggregate)
+		aggregate = aggregate_alloc(n);
+	if (!aggregate)
 		return NULL;
-	aggregate->nsegments = 1;
+	aggregate->nsegments = n;
 	aggregate->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
 	aggregate->channel = channel;
-	aggregate->cookie = output->cookie;
-	aggregate->length = output->length;
-	aggregate->segments[0] = (struct fbufs_segment){
-		.fbuf = output->fbuf, .offset = output->offset, .length = output->length,
-	};
+	aggregate->cookie = outputs->cookie;
+	aggregate->length = 0;
+	for (i = 0; i < n; i++) {
+		aggregate->segments[i] = (struct fbufs_segment){
+			.fbuf = outputs[i].fbuf,
+			.offset = outputs[i].offset,
+			.length = outputs[i].length,
+		};
+		aggregate->length += outputs[i].length;
+	}
 	return aggregate;
 }
 
@@ -748,7 +759,7 @@ static struct fbufs_aggregate *message_copy(struct fbufs_end *end, struct send_c
 	cursor->pool_full = err == -EAGAIN;
 	if (err)
 		return ERR_PTR(err);
-	aggregate = message_from_kernel(channel, spare, &output);
+	aggregate = message_from_kernel(channel, spare, &output, 1);
 	if (!aggregate) {
 		copy_undo(channel, &output);
 		return ERR_PTR(-ENOMEM);
@@ -1351,36 +1362,56 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
  * The kernel's ends
  */
 
+/* Slices of the message that begins here, which ends within what there is. */
+static u32 output_slices(const struct channel_output *outputs)
+{
+	u32 n = 1;
+
+	while (outputs[n - 1].more)
+		n++;
+	return n;
+}
+
 /**
- * channel_send_from_kernel - send messages of one slice each
+ * channel_send_from_kernel - send messages
  * @end: a sending end of the kernel's
- * @outputs: fbufs of transfer_alloc_for_kernel(); those sent are the receivers'
- * @n: how many
+ * @outputs: slices of whole messages, of fbufs of transfer_alloc_for_kernel(); those
+ *	sent are the receivers'
+ * @n: how many slices
  *
  * The fbufs are locked since they were allocated, so that nothing is to be secured.
  *
- * Return: how many were sent, up to 32; or -EAGAIN without room, -EPIPE, -ENODEV,
- * -ENOMEM. May sleep.
+ * Return: how many slices were sent, of up to 32 messages; or -EAGAIN without room,
+ * -EPIPE, -ENODEV, -ENOMEM. May sleep.
  */
 int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output *outputs, u32 n)
 {
 	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
 	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
 	struct fbufs_channel *channel = end->channel;
+	struct fbufs_aggregate *spare = NULL;
+	u32 nspares, slices, sent = 0;
 	bool wake = false;
-	u32 nspares;
-	u64 bytes;
 	int room, i;
+	u64 bytes;
 
 	mutex_lock(&end->mutex);
 	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
-	for (i = 0; i < room; i++) {
-		struct fbufs_aggregate *spare = nspares ? spares[--nspares] : NULL;
-
-		aggregates[i] = message_from_kernel(channel, spare, &outputs[i]);
+	for (i = 0; i < room && sent < n; i++) {
+		if (!spare && nspares)
+			spare = spares[--nspares];
+		slices = output_slices(outputs + sent);
+		aggregates[i] = message_from_kernel(channel, spare, outputs + sent, slices);
 		if (!aggregates[i])
 			break;
+		if (aggregates[i] == spare)
+			spare = NULL;
+		sent += slices;
 	}
+	if (spare)
+		spares[nspares++] = spare;
+	if (nspares)
+		channel_return_spares(channel, spares, nspares);
 	if (i) {
 		transfer_commit(end->domain, channel, aggregates, i);
 		bytes = channel_deliver(channel, aggregates, i, &wake);
@@ -1392,7 +1423,7 @@ int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output 
 		channel_wake_receivers(channel);
 	if (room > 0 && !i)
 		return -ENOMEM;
-	return room > 0 ? i : room;
+	return room > 0 ? (int)sent : room;
 }
 
 /**

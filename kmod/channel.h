@@ -122,11 +122,12 @@ static inline void channel_put(struct fbufs_channel *channel)
 	channel_put_many(channel, 1);
 }
 
-/* A message of one slice whose fbuf is the kernel's. */
+/* A slice of a message, of an fbuf that is the kernel's; @cookie is that of the first. */
 struct channel_output {
 	struct fbuf *fbuf;
 	u64 cookie;
-	u32 offset;
+	u32 offset : 31;
+	u32 more : 1;		/* the next one goes on with the message */
 	u32 length;
 };
 

@@ -11,7 +11,8 @@
  * sleep, fills empty slots with what came home, and sends what is pending.
  *
  * No more fbufs are in slots and pending together than there are slots, so that the
- * ring has room for whatever is TAKEN.
+ * ring has room for whatever is TAKEN. A message of several fbufs is delivered and sent
+ * as a whole.
  *
  * A driver knows a slot by its ticket: index and use. A ticket of a former use is
  * refused, so that a double free or a delivery after it changes nothing.
@@ -173,15 +174,33 @@ static int source_user_woken(struct wait_queue_entry *entry, unsigned int mode, 
 	return 0;
 }
 
-/* The oldest pending messages, as far as they lie side by side. Context: under @mutex. */
-static u32 pending_peek(const struct fbufs_source *source, const struct channel_output **outputs)
+/* Without the slices at the end of a message that goes on. */
+static u32 whole_messages(const struct channel_output *outputs, u32 n)
 {
-	u32 at = source->head & source->mask;
+	while (n && outputs[n - 1].more)
+		n--;
+	return n;
+}
+
+/*
+ * The oldest pending messages, by slices, as far as they lie side by side, or in
+ * @apart when the first does not: it has room for BATCH. Context: under @mutex.
+ */
+static u32 pending_peek(const struct fbufs_source *source, struct channel_output *apart,
+			const struct channel_output **outputs)
+{
+	/* Pairs with the release in fbufs_source_deliver(). */
+	u32 have = min_t(u32, smp_load_acquire(&source->tail) - source->head, BATCH);
+	u32 at = source->head & source->mask, n, i;
 
 	*outputs = &source->pending[at];
-	/* Pairs with the release in fbufs_source_deliver(). */
-	return min3(smp_load_acquire(&source->tail) - source->head, source->mask + 1 - at,
-		    (u32)BATCH);
+	n = whole_messages(*outputs, min(have, source->mask + 1 - at));
+	if (n || !have)
+		return n;
+	for (i = 0; i < have; i++)
+		apart[i] = source->pending[(at + i) & source->mask];
+	*outputs = apart;
+	return whole_messages(apart, have);
 }
 
 /* Pending messages that nobody is to have. */
@@ -195,14 +214,22 @@ static void pending_drop(struct fbufs_source *source, const struct channel_outpu
 	transfer_free_from_kernel(source->pool, fbufs, n);
 }
 
+/* All of them. Context: under @mutex. */
+static void pending_drop_all(struct fbufs_source *source)
+{
+	for (; source->head != source->tail; source->head++)
+		pending_drop(source, &source->pending[source->head & source->mask], 1);
+}
+
 /* Send what is pending, while there is room. Context: under @mutex. */
 static void source_send(struct fbufs_source *source)
 {
+	struct channel_output apart[BATCH] __uninitialized;
 	const struct channel_output *outputs;
 	int done;
 	u32 n;
 
-	while ((n = pending_peek(source, &outputs))) {
+	while ((n = pending_peek(source, apart, &outputs))) {
 		done = channel_send_from_kernel(source->end, outputs, n);
 		if (done == -EAGAIN)
 			break;
@@ -539,9 +566,6 @@ static bool source_is_given_back(struct fbufs_source *source)
  */
 void fbufs_source_close(struct fbufs_source *source)
 {
-	const struct channel_output *outputs;
-	u32 n;
-
 	might_sleep();
 	spin_lock_irq(&source->lock);
 	source->closed = true;
@@ -559,10 +583,7 @@ void fbufs_source_close(struct fbufs_source *source)
 	spin_unlock(&source->pool->lock);
 	mutex_lock(&source->mutex);
 	source_send(source);
-	while ((n = pending_peek(source, &outputs))) {
-		pending_drop(source, outputs, n);
-		source->head += n;
-	}
+	pending_drop_all(source);
 	mutex_unlock(&source->mutex);
 	source_destroy(source);
 }
@@ -695,11 +716,45 @@ static int slot_deliver(struct fbufs_source *source, const struct fbufs_output *
 		return -ERANGE;
 	*pending = (struct channel_output){
 		.fbuf = slot->fbuf, .cookie = output->cookie,
-		.offset = output->offset, .length = output->length,
+		.offset = output->offset, .more = output->more, .length = output->length,
 	};
 	slot->ticket += TICKET_USE;
 	slot_push(&source->empty, slot, SLOT_EMPTY);
 	return 0;
+}
+
+/* Take the last slot_deliver() back. Context: under @lock, since that. */
+static void slot_undeliver(struct fbufs_source *source)
+{
+	struct source_slot *slot = slot_pop(&source->empty);
+
+	slot->state = SLOT_TAKEN;
+	slot->ticket -= TICKET_USE;
+}
+
+/*
+ * Empty the slots of one message, with which @n outputs begin, into the ring from @tail
+ * on. Returns how many; or an error, and the message is as it was. Context: under @lock.
+ */
+static int message_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n,
+			   u32 tail)
+{
+	int i = 0, err;
+
+	static_assert(FBUFS_MAX_SOURCE_SLICES <= BATCH);
+	do {
+		err = slot_deliver(source, &outputs[i],
+				   &source->pending[(tail + i) & source->mask]);
+		if (err)
+			goto err_undeliver;
+		if (!outputs[i++].more)
+			return i;
+	} while (i < n && i < FBUFS_MAX_SOURCE_SLICES);
+	err = i < n ? -EMSGSIZE : -EINVAL;
+err_undeliver:
+	while (i--)
+		slot_undeliver(source);
+	return err;
 }
 
 static const char *why_refused(int err)
@@ -709,15 +764,20 @@ static const char *why_refused(int err)
 		return "an fbuf is not the driver's, or no longer";
 	case -EBUSY:
 		return "a device still reaches an fbuf";
+	case -EINVAL:
+		return "a message goes on behind the last fbuf";
+	case -EMSGSIZE:
+		return "a message has too many fbufs";
 	default:
 		return "a message does not lie in its fbuf";
 	}
 }
 
 /**
- * fbufs_source_deliver - send each fbuf as a message
+ * fbufs_source_deliver - send fbufs as messages
  * @source: the source
- * @outputs: fbufs with @offset, @length and @cookie set
+ * @outputs: fbufs with @offset, @length and @cookie set; each is a message, or, after one
+ *	with @more, the next slice of it
  * @n: how many
  *
  * They are not the driver's any more, and go to every receiver of the channel, in this
@@ -725,21 +785,26 @@ static const char *why_refused(int err)
  * of a receiver is full they wait for room; without any receiver they are dropped.
  *
  * Context: any, interrupts included.
- * Return: how many, or what is wrong with the first: -ENOENT: it is not the driver's;
- * -EBUSY: it is mapped for a device; -ERANGE: @offset and @length.
+ * Return: how many fbufs, of whole messages, or what is wrong with the first message:
+ * -ENOENT: an fbuf is not the driver's; -EBUSY: one is mapped for a device; -ERANGE:
+ * @offset and @length; -EINVAL: the last of @outputs has @more; -EMSGSIZE: more than
+ * FBUFS_MAX_SOURCE_SLICES.
  */
 int fbufs_source_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n)
 {
 	unsigned long flags;
-	u32 tail, mask, i;
-	int err = 0;
+	int got, err = 0;
+	u32 tail, i;
 
 	spin_lock_irqsave(&source->lock, flags);
 	tail = source->tail;
-	mask = source->mask;
-	for (i = 0; i < n && !err; i++)
-		err = slot_deliver(source, &outputs[i], &source->pending[(tail + i) & mask]);
-	i -= !!err;
+	for (i = 0; i < n; i += got) {
+		got = message_deliver(source, &outputs[i], n - i, tail + i);
+		if (got < 0) {
+			err = got;
+			break;
+		}
+	}
 	source->taken -= i;
 	/* Pairs with the acquire in pending_peek(). */
 	smp_store_release(&source->tail, tail + i);

@@ -2,8 +2,8 @@
 // Copyright (c) 2026 The fbufs authors
 /*
  * A frame source like a camera: /dev/fbufs-camera makes patterned frames at a rate, in
- * the timer's interrupt, into fbufs of whoever started it. Without an fbuf a frame is
- * dropped and counted.
+ * the timer's interrupt, into fbufs of whoever started it: one, or as many as a frame has
+ * planes. Without enough of them a frame is dropped and counted.
  */
 
 #include <linux/fbufs.h>
@@ -36,44 +36,51 @@ struct camera {
 	struct fbufs_sample_status status;
 };
 
-/* The words behind the header. */
-static void frame_draw(struct fbufs_frame *frame)
+/* Words of a plane, from @i on; @before of the frame are in those before it. */
+static void plane_draw(u64 *words, u32 i, u32 n, u64 sequence, u32 before)
 {
-	u64 *words = (u64 *)frame;
-	u32 i;
-
-	for (i = sizeof(*frame) / 8; i < frame->bytes / 8; i++)
-		words[i] = fbufs_frame_word(frame->sequence, i);
+	for (; i < n; i++)
+		words[i] = fbufs_frame_word(sequence, before + i);
 }
 
-static void frame_fill(struct camera *camera, struct fbufs_output *output, u64 time)
+static void frame_fill(struct camera *camera, struct fbufs_output *outputs, u64 time)
 {
-	struct fbufs_frame *frame = output->data;
+	u32 bytes = camera->config.bytes, planes = camera->config.planes, i;
+	struct fbufs_frame *frame = outputs->data;
 
-	frame->sequence = camera->status.done;
+	frame->sequence = camera->status.done++;
 	frame->time = time;
-	frame->bytes = camera->config.bytes;
+	frame->bytes = planes * bytes;
 	frame->pattern = !(camera->config.flags & FBUFS_SAMPLE_HEADER);
-	output->cookie = frame->sequence;
-	output->length = frame->bytes;
-	camera->status.done++;
-	if (frame->pattern)
-		frame_draw(frame);
+	outputs->cookie = frame->sequence;
+	for (i = 0; i < planes; i++) {
+		outputs[i].length = bytes;
+		outputs[i].more = i + 1 < planes;
+		if (frame->pattern)
+			plane_draw(outputs[i].data, i ? 0 : sizeof(*frame) / 8, bytes / 8,
+				   frame->sequence, i * (bytes / 8));
+	}
 }
 
-/* Up to BURST frames. Returns how many had an fbuf. Context: any, under the camera's lock. */
+/* Up to BURST fbufs. Returns how many frames had all of theirs. Context: any, under the lock. */
 static u32 camera_shoot(struct camera *camera, u32 n)
 {
 	struct fbufs_output outputs[BURST];
-	int got = fbufs_source_alloc(camera->source, outputs, n), i;
+	u32 planes = camera->config.planes, left, i;
+	int got = fbufs_source_alloc(camera->source, outputs, n * planes);
 	u64 now = ktime_get_ns();
 
 	if (got < 0)
 		got = 0;
-	for (i = 0; i < got; i++)
+	left = got % planes;
+	got -= left;
+	for (i = 0; i < got; i += planes)
 		frame_fill(camera, &outputs[i], now);
+	if (left)
+		fbufs_source_free(camera->source, &outputs[got], left);
 	if (got)
-		camera->status.messages += fbufs_source_deliver(camera->source, outputs, got);
+		got = fbufs_source_deliver(camera->source, outputs, got) / planes;
+	camera->status.messages += got;
 	camera->status.done += n - got;
 	camera->status.dropped += n - got;
 	return got;
@@ -101,12 +108,14 @@ static int camera_start(struct camera *camera, const struct fbufs_sample_start *
 
 	if (camera->source)
 		return -EBUSY;
-	if (config->bytes < sizeof(struct fbufs_frame) || config->bytes % 8)
+	if (config->bytes < sizeof(struct fbufs_frame) || config->bytes % 8 ||
+	    config->planes > FBUFS_MAX_SOURCE_SLICES)
 		return -EINVAL;
 	source = fbufs_source_open(&want);
 	if (IS_ERR(source))
 		return PTR_ERR(source);
 	camera->config = *config;
+	camera->config.planes = config->planes ?: 1;
 	camera->source = source;
 	if (config->period)
 		hrtimer_start(&camera->timer, ns_to_ktime(config->period), HRTIMER_MODE_REL_HARD);
@@ -126,12 +135,13 @@ static void camera_stop(struct camera *camera)
 static long camera_trigger(struct camera *camera, unsigned long n)
 {
 	unsigned long flags, burst;
-	u32 got = 0;
+	u32 got = 0, most;
 
 	if (!camera->source)
 		return -ENXIO;
+	most = BURST / camera->config.planes;
 	for (; n; n -= burst) {
-		burst = min_t(unsigned long, n, BURST);
+		burst = min_t(unsigned long, n, most);
 		spin_lock_irqsave(&camera->lock, flags);
 		got += camera_shoot(camera, burst);
 		spin_unlock_irqrestore(&camera->lock, flags);

@@ -16,12 +16,12 @@
  * @sender: descriptor of a sending end, not attached: what the driver sends on
  * @receiver: descriptor of a receiving end, not attached: what the driver receives
  *	(sink, edu); else -1
- * @bytes: of each fbuf
+ * @bytes: of each fbuf; of a plane of a frame (camera)
  * @count: fbufs
  * @flags: FBUFS_SAMPLE_HEADER
  * @period: nanoseconds between two frames, 0: only when triggered (camera)
  * @snap: bytes of a packet that are kept (tap)
- * @__reserved: 0
+ * @planes: fbufs of a frame, one slice of its message each; 0: one (camera)
  * @name: of the network interface (tap)
  *
  * EBUSY: it has begun. Other errors are those of fbufs_source_open().
@@ -35,7 +35,7 @@ struct fbufs_sample_start {
 	__u32 flags;
 	__u64 period;
 	__u32 snap;
-	__u32 __reserved;
+	__u32 planes;
 	char name[16];
 };
 
@@ -67,8 +67,8 @@ struct fbufs_sample_status {
  * struct fbufs_frame - what a frame begins with
  * @sequence: its number, also the cookie of its message
  * @time: nanoseconds since the machine came up
- * @bytes: of the frame
- * @pattern: whether the 64-bit words behind this are fbufs_frame_word()
+ * @bytes: of the frame, in all planes
+ * @pattern: whether the 64-bit words behind this are fbufs_frame_word(), through all planes
  */
 struct fbufs_frame {
 	__u64 sequence;
@@ -109,6 +109,8 @@ enum fbufs_misuse_kind {
 	FBUFS_MISUSE_MAP_FREED,
 	FBUFS_MISUSE_SLEEP_SOURCE,
 	FBUFS_MISUSE_SLEEP_SINK,
+	FBUFS_MISUSE_UNFINISHED,
+	FBUFS_MISUSE_SAME_FBUF_TWICE,
 	FBUFS_MISUSES,
 };
 

@@ -184,7 +184,7 @@ static int sink_status(struct sink *sink, void __user *to)
 
 static void misuse_source(struct sink *sink, s32 *result)
 {
-	struct fbufs_output output, other;
+	struct fbufs_output output, other, twice[2];
 	unsigned long flags;
 
 	/* All may be with whoever asks, who would wait for himself. */
@@ -198,6 +198,14 @@ static void misuse_source(struct sink *sink, s32 *result)
 	other.ticket ^= 1ULL << 40;
 	result[FBUFS_MISUSE_FORGED] = fbufs_source_free(sink->out, &other, 1);
 	output.offset = 0;
+	output.more = true;
+	result[FBUFS_MISUSE_UNFINISHED] = fbufs_source_deliver(sink->out, &output, 1);
+	twice[0] = output;
+	twice[1] = output;
+	twice[1].more = false;
+	result[FBUFS_MISUSE_SAME_FBUF_TWICE] = fbufs_source_deliver(sink->out, twice, 2);
+	/* It is the driver's all the same. */
+	output.more = false;
 	fbufs_source_deliver(sink->out, &output, 1);
 	result[FBUFS_MISUSE_DELIVER_TWICE] = fbufs_source_deliver(sink->out, &output, 1);
 	result[FBUFS_MISUSE_FREE_DELIVERED] = fbufs_source_free(sink->out, &output, 1);

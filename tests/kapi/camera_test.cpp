@@ -4,6 +4,8 @@
 // The kernel as originator, from interrupts: frames arrive whole, locked and in order, and go home.
 #include "driver.hpp"
 
+#include <set>
+
 using namespace kapi;
 
 namespace {
@@ -13,9 +15,10 @@ struct Camera : testing::Test {
 	FromDriver frames{me.domain};
 	Fd driver = open_driver("camera");
 
-	long begin(std::uint32_t bytes = 4096, std::uint32_t count = 8, std::uint64_t period = 0)
+	long begin(std::uint32_t bytes = 4096, std::uint32_t count = 8, std::uint64_t period = 0, std::uint32_t planes = 0)
 	{
 		fbufs_sample_start args = wanted(me.domain, frames.sender);
+		args.planes = planes;
 		args.bytes = bytes;
 		args.count = count;
 		args.period = period;
@@ -29,14 +32,18 @@ struct Camera : testing::Test {
 		EXPECT_EQ(got.result, 1);
 		if (got.result != 1)
 			return got;
-		const auto* words = reinterpret_cast<const std::uint64_t*>(window.at(got.slices[0].position));
-		const auto* frame = reinterpret_cast<const fbufs_frame*>(words);
+		const auto* frame = reinterpret_cast<const fbufs_frame*>(window.at(got.slices[0].position));
 		EXPECT_EQ(frame->sequence, got.message.cookie);
 		EXPECT_EQ(frame->bytes, got.message.length);
 		EXPECT_TRUE(got.message.flags & FBUFS_MESSAGE_LOCKED);
-		std::size_t wrong = 0;
-		for (std::size_t i = sizeof(*frame) / 8; i < frame->bytes / 8; i++)
-			wrong += words[i] != fbufs_frame_word(frame->sequence, i);
+		std::size_t wrong = 0, before = 0;
+		for (const auto& slice : got.slices) {
+			const auto* words = reinterpret_cast<const std::uint64_t*>(window.at(slice.position));
+			for (std::size_t i = before ? 0 : sizeof(*frame) / 8; i < slice.length / 8; i++)
+				wrong += words[i] != fbufs_frame_word(frame->sequence, before + i);
+			before += slice.length / 8;
+		}
+		EXPECT_EQ(before, frame->bytes / 8);
 		EXPECT_EQ(wrong, 0u);
 		return got;
 	}
@@ -72,6 +79,66 @@ TEST_F(Camera, FramesOfScatteredPages)
 			release(next(me.window));
 	}
 	EXPECT_EQ(status(driver).dropped, 0u);
+}
+
+// A message of several fbufs, also where it goes over the end of the driver's ring, and of more than are kept for re-use.
+TEST_F(Camera, FramesOfSeveralPlanes)
+{
+	for (const std::uint32_t planes : {2u, 3u, 5u, 32u}) {
+		SCOPED_TRACE(planes);
+		FromDriver channel(me.domain);
+		std::swap(channel, frames);
+		driver = open_driver("camera");
+		ASSERT_EQ(begin(4096, 4 * planes + 1, 0, planes), 0);
+		for (std::uint64_t i = 0; i < 40; i += 2) {
+			ASSERT_EQ(trigger(driver, 2), 0);
+			for (std::uint64_t j = i; j < i + 2; j++) {
+				const Received got = next(me.window);
+				EXPECT_EQ(got.message.cookie, j);
+				EXPECT_EQ(got.slices.size(), planes);
+				std::set<std::uint64_t> fbufs;
+				for (const auto& slice : got.slices)
+					fbufs.insert(slice.fbuf);
+				EXPECT_EQ(fbufs.size(), planes);
+				release(got);
+			}
+		}
+		EXPECT_EQ(status(driver).dropped, 0u);
+		EXPECT_EQ(status(driver).messages, 40u);
+	}
+}
+
+TEST_F(Camera, FrameWithoutAnFbufForEachPlaneIsDropped)
+{
+	ASSERT_EQ(begin(4096, 4, 0, 3), 0);
+	ASSERT_EQ(trigger(driver, 2), 0);
+	EXPECT_EQ(status(driver).messages, 1u);
+	EXPECT_EQ(status(driver).dropped, 1u);
+	release(next(me.window));
+	// The fourth was given back, and those of the frame came home.
+	EXPECT_TRUE(eventually([&] { return trigger(driver, 1) == 0 && status(driver).messages == 2; }));
+	release(next(me.window));
+}
+
+TEST_F(Camera, MorePlanesThanAMessageMayHave)
+{
+	EXPECT_EQ(begin(4096, 40, 0, 33), -EINVAL);
+}
+
+TEST_F(Camera, QueueOfOneHoldsFramesOfSeveralPlanesBack)
+{
+	FromDriver narrow(me.domain, 0, 1);
+	std::swap(narrow, frames);
+	ASSERT_EQ(begin(4096, 12, 0, 3), 0);
+	ASSERT_EQ(trigger(driver, 4), 0);
+	for (std::uint64_t i = 0; i < 4; i++) {
+		const Received got = next(me.window);
+		EXPECT_EQ(got.message.cookie, i);
+		release(got);
+	}
+	// What waits when the driver stops is nobody's, and goes.
+	ASSERT_EQ(trigger(driver, 4), 0);
+	driver.reset();
 }
 
 TEST_F(Camera, MakesFramesAtARate)

@@ -237,6 +237,7 @@ TEST_F(VolatileSink, RefusesADriverThatMisusesIt)
 	const int expected[FBUFS_MISUSES] = {
 		-ENOENT, -ENOENT, -ENOENT, -ENOENT, -ERANGE, -ERANGE,
 		-ENOENT, -ENOENT, -ENOENT, -ENOENT, -EDEADLK, -EDEADLK,
+		-EINVAL, -ENOENT,
 	};
 	for (int i = 0; i < FBUFS_MISUSES; i++)
 		EXPECT_EQ(said.result[i], expected[i]) << i;

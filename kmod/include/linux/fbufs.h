@@ -34,6 +34,7 @@ struct fbufs_source;
 #define fbufs_import_namespace() MODULE_IMPORT_NS(FBUFS_NAMESPACE)
 
 #define FBUFS_MAX_SOURCE 4096		/* fbufs of a source */
+#define FBUFS_MAX_SOURCE_SLICES 32	/* fbufs of a message of a source */
 
 /**
  * struct fbufs_source_config - what a driver wants of a source
@@ -64,6 +65,8 @@ struct fbufs_source_config {
  * @cookie: the driver's number for the receivers, before it is delivered
  * @offset: of the message's first byte; 0 unless the driver changes it
  * @length: bytes of the message; set by the driver before it is delivered
+ * @more: the next one that is delivered is the next slice of the same message, whose
+ *	cookie is that of the first; false unless the driver changes it
  */
 struct fbufs_output {
 	void *data;
@@ -73,6 +76,7 @@ struct fbufs_output {
 	u64 cookie;
 	u32 offset;
 	u32 length;
+	bool more;
 };
 
 struct fbufs_source *__fbufs_source_open(const struct fbufs_source_config *config,
