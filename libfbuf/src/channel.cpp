@@ -202,7 +202,8 @@ result<std::size_t> sender::transmit(std::size_t refill_bytes)
 {
 	scratch& use = *scratch_;
 	// As many as go: the next vector is likely to be as long.
-	use.fresh.resize(refill_bytes ? cache_->wanted(std::min(use.messages.size(), detail::buffer_cache::most_ahead)) : 0);
+	use.fresh.resize(refill_bytes ? cache_->wanted(std::min(use.messages.size(), detail::buffer_cache::most_ahead))
+				      : 0);
 	auto args = sys::sized<fbufs_send>();
 	args.messages = sys::pointer(use.messages.data());
 	args.slices = sys::pointer(use.slices.data());
@@ -261,7 +262,10 @@ result<sent> sender::send(std::span<packet> messages)
 			continue;
 		}
 		*message++ = {.message = 0, .cookie = from.cookie, .length = 0, .slices = 1, .flags = 0};
-		*slice++ = {.fbuf = from.own.handle_, .hold = 0, .position = 0, .offset = 0,
+		*slice++ = {.fbuf = from.own.handle_,
+			    .hold = 0,
+			    .position = 0,
+			    .offset = 0,
 			    .length = static_cast<std::uint32_t>(from.length)};
 	}
 	const auto done = transmit(cache_->bytes());
@@ -317,7 +321,10 @@ result<sent> sender::send_some(std::span<const plain> messages)
 			break;
 		std::ranges::copy(each.data, own->data().begin());
 		use.messages.push_back({.message = 0, .cookie = each.cookie, .length = 0, .slices = 1, .flags = 0});
-		use.slices.push_back({.fbuf = own->handle_, .hold = 0, .position = 0, .offset = 0,
+		use.slices.push_back({.fbuf = own->handle_,
+				      .hold = 0,
+				      .position = 0,
+				      .offset = 0,
 				      .length = static_cast<std::uint32_t>(each.data.size())});
 		use.filled.push_back(std::move(*own));
 	}

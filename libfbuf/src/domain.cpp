@@ -16,8 +16,8 @@ namespace {
 result<fbufs_channel_create> create(int fd, const channel_options& options, std::uint32_t flags)
 {
 	auto args = sys::sized<fbufs_channel_create>();
-	args.flags = flags | (options.secure ? 0 : FBUFS_CHANNEL_VOLATILE) |
-		     (options.cached ? 0 : FBUFS_CHANNEL_UNCACHED);
+	args.flags =
+		flags | (options.secure ? 0 : FBUFS_CHANNEL_VOLATILE) | (options.cached ? 0 : FBUFS_CHANNEL_UNCACHED);
 	args.depth = options.depth;
 	if (const long done = sys::call(fd, FBUFS_CHANNEL_CREATE, &args); done < 0)
 		return sys::failure(static_cast<int>(-done));
@@ -218,8 +218,8 @@ result<bool> pool::is_home(const buffer& lent) const
 	auto args = sys::sized<fbufs_locate>();
 	if (!lent)
 		return sys::failure(EINVAL);
-	args.position = FBUFS_POOL_OFFSET(domain_->pool()) +
-			static_cast<std::uint64_t>(lent.data_ - domain_->own_base());
+	args.position =
+		FBUFS_POOL_OFFSET(domain_->pool()) + static_cast<std::uint64_t>(lent.data_ - domain_->own_base());
 	if (const long done = sys::call(domain_->fd(), FBUFS_LOCATE, &args); done < 0)
 		return sys::failure(static_cast<int>(-done));
 	return args.out_fbuf == lent.handle_ && args.out_state == FBUFS_STATE_OWNED;

@@ -71,7 +71,11 @@ fbufs_io_op read_op(int fd, std::size_t bytes, const read_options& how)
 
 fbufs_slice make_slice(std::uint64_t fbuf, std::uint64_t hold, std::size_t offset, std::size_t length)
 {
-	return {.fbuf = fbuf, .hold = hold, .position = 0, .offset = static_cast<std::uint32_t>(offset), .length = static_cast<std::uint32_t>(length)};
+	return {.fbuf = fbuf,
+		.hold = hold,
+		.position = 0,
+		.offset = static_cast<std::uint32_t>(offset),
+		.length = static_cast<std::uint32_t>(length)};
 }
 
 } // namespace
@@ -82,12 +86,12 @@ struct in_flight {
 	bool synchronous = false;
 	bool done = false;
 	bool gives = false;
-	bool borrows = false;                   // held messages are part of it
-	buffer own;                             // writing: gone with success if it gives, else it comes back
-	aggregate parts{0};                     // writing: gone with success
-	detail::buffer_cache* cache = nullptr;  // reading: where the buffer belongs
-	std::size_t bytes = 0;                  // reading: asked for
-	std::size_t copied = 0;                 // writing: bytes that went before, by send_copy()
+	bool borrows = false;		       // held messages are part of it
+	buffer own;			       // writing: gone with success if it gives, else it comes back
+	aggregate parts{0};		       // writing: gone with success
+	detail::buffer_cache* cache = nullptr; // reading: where the buffer belongs
+	std::size_t bytes = 0;		       // reading: asked for
+	std::size_t copied = 0;		       // writing: bytes that went before, by send_copy()
 	completion outcome;
 };
 
@@ -427,12 +431,14 @@ result<transferred> io::write(int fd, const message& held, const write_options& 
 	for (const slice& each : held.slices()) {
 		const std::size_t before = std::min(skip, each.data.size());
 		if (before < each.data.size())
-			slices.push_back(make_slice(each.fbuf, held.handle_, each.offset + before, each.data.size() - before));
+			slices.push_back(
+				make_slice(each.fbuf, held.handle_, each.offset + before, each.data.size() - before));
 		skip -= before;
 	}
 	write_options given = how;
 	given.give = true;
-	return after_copy(*copied, engine_->write_and_wait(write_op(fd, given, slices.size()), slices, in_flight(), nullptr));
+	return after_copy(*copied,
+			  engine_->write_and_wait(write_op(fd, given, slices.size()), slices, in_flight(), nullptr));
 }
 
 result<void> io::submit_write(int fd, buffer&& own, std::size_t length, std::uint64_t cookie, const write_options& how)

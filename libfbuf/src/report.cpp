@@ -82,7 +82,9 @@ void report(std::uintptr_t address)
 	line words;
 	words.text("fbufs: access refused at ").number(address, 16);
 	if (place.out_fbuf)
-		words.text(": byte ").number(place.position - place.out_first).text(" of fbuf ")
+		words.text(": byte ")
+			.number(place.position - place.out_first)
+			.text(" of fbuf ")
 			.number(place.out_fbuf, 16);
 	if (place.out_channel)
 		words.text(" of channel ").number(place.out_channel);

@@ -117,7 +117,8 @@ struct Messages {
 	std::vector<fbufs_message> messages;
 	std::vector<fbufs_slice> slices;
 
-	Messages(int sender, std::size_t n, std::uint32_t each, std::uint32_t flags = 0) : buffers(n * each), messages(n)
+	Messages(int sender, std::size_t n, std::uint32_t each, std::uint32_t flags = 0)
+		: buffers(n * each), messages(n)
 	{
 		EXPECT_EQ(alloc(sender, page, buffers, FBUFS_DONTWAIT), static_cast<long>(buffers.size()));
 		for (fbufs_message& message : messages) {
@@ -138,10 +139,7 @@ struct Sending : Path {
 		for (const fbufs_buffer& buffer : messages.buffers)
 			*actor.at(buffer) = 1;
 	}
-	long send()
-	{
-		return uapi::send(channel.sender, messages.messages, messages.slices, FBUFS_DONTWAIT);
-	}
+	long send() { return uapi::send(channel.sender, messages.messages, messages.slices, FBUFS_DONTWAIT); }
 	// What was not sent can be sent again.
 	void expect_rest_unsent(long sent)
 	{
@@ -153,7 +151,8 @@ struct Sending : Path {
 			ASSERT_EQ(uapi::send(channel.sender, {messages.messages[i]},
 					     {messages.slices.begin() + static_cast<std::ptrdiff_t>(i * each),
 					      messages.slices.begin() + static_cast<std::ptrdiff_t>((i + 1) * each)},
-					     FBUFS_DONTWAIT), 1);
+					     FBUFS_DONTWAIT),
+				  1);
 	}
 };
 
@@ -172,8 +171,8 @@ struct Receiving : Sending {
 	}
 	void expect_rest_queued(long received)
 	{
-		EXPECT_EQ(end_info(channel.receiver).out_queued, messages.messages.size() - static_cast<std::size_t>(
-			received < 0 ? 0 : received));
+		EXPECT_EQ(end_info(channel.receiver).out_queued,
+			  messages.messages.size() - static_cast<std::size_t>(received < 0 ? 0 : received));
 	}
 };
 
@@ -210,7 +209,8 @@ protected:
 		::alarm(300);
 	}
 
-	// @call makes a system call in a new scene; @after judges what it gave. Returns how many chances it had to fail.
+	// @call makes a system call in a new scene; @after judges what it gave. Returns how many chances it had to
+	// fail.
 	template <typename Make, typename Call, typename After>
 	unsigned sweep(Make make, Call call, After after)
 	{
@@ -254,9 +254,15 @@ inline void expect_error_in(long result, std::initializer_list<int> errors)
 	}
 }
 
-inline void expect_memory_error(long result) { expect_error_in(result, {ENOMEM, EFAULT}); }
+inline void expect_memory_error(long result)
+{
+	expect_error_in(result, {ENOMEM, EFAULT});
+}
 
 template <typename Scene>
-void judge(Scene&, long result) { expect_memory_error(result); }
+void judge(Scene&, long result)
+{
+	expect_memory_error(result);
+}
 
 } // namespace uapi

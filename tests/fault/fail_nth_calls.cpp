@@ -22,7 +22,9 @@ TEST_F(FailNth, Open)
 			[](Scene& scene) {
 				scene.domain = open_domain();
 				return scene.domain.get() < 0 ? -errno : 0;
-			}, judge<Scene>), 0u);
+			},
+			judge<Scene>),
+		  0u);
 }
 
 TEST_F(FailNth, Query)
@@ -32,7 +34,8 @@ TEST_F(FailNth, Query)
 		      fbufs_query query = {};
 		      query.size = sizeof(query);
 		      return call(scene.domain, FBUFS_QUERY, query);
-	      }, judge<NoPool>);
+	      },
+	      judge<NoPool>);
 }
 
 TEST_F(FailNth, PoolCreate)
@@ -41,7 +44,9 @@ TEST_F(FailNth, PoolCreate)
 			[](NoPool& scene) {
 				fbufs_pool_create pool;
 				return pool_create(scene.domain, 1 << 20, pool);
-			}, judge<NoPool>), 2u);
+			},
+			judge<NoPool>),
+		  2u);
 }
 
 TEST_F(FailNth, PoolInfo)
@@ -52,7 +57,8 @@ TEST_F(FailNth, PoolInfo)
 		      info.size = sizeof(info);
 		      info.pool = scene.actor.pool.out_pool;
 		      return call(scene.actor.domain, FBUFS_POOL_INFO, info);
-	      }, judge<Pool>);
+	      },
+	      judge<Pool>);
 }
 
 TEST_F(FailNth, Map)
@@ -76,7 +82,9 @@ TEST_F(FailNth, Map)
 				scene.window = Window(scene.domain, scene.pool.out_pool, scene.pool.out_span,
 						      PROT_READ | PROT_WRITE);
 				return -static_cast<long>(scene.window.error());
-			}, judge<Scene>), 1u);
+			},
+			judge<Scene>),
+		  1u);
 }
 
 // A fault without memory is taken again.
@@ -88,7 +96,8 @@ TEST_F(FailNth, Touch)
 		{
 			actor.window = Window();
 			buffer = alloc_one(actor.domain, 3 * page);
-			actor.window = Window(actor.domain, actor.pool.out_pool, actor.pool.out_span, PROT_READ | PROT_WRITE);
+			actor.window =
+				Window(actor.domain, actor.pool.out_pool, actor.pool.out_span, PROT_READ | PROT_WRITE);
 		}
 	};
 	EXPECT_GT(sweep([] { return Scene(); },
@@ -96,7 +105,8 @@ TEST_F(FailNth, Touch)
 				*scene.actor.at(scene.buffer) = 9;
 				return *scene.actor.at(scene.buffer) == 9 ? 0L : -EIO;
 			},
-			[](Scene&, long result) { EXPECT_EQ(result, 0); }), 0u);
+			[](Scene&, long result) { EXPECT_EQ(result, 0); }),
+		  0u);
 }
 
 TEST_F(FailNth, Stats)
@@ -109,7 +119,8 @@ TEST_F(FailNth, Stats)
 		      args.counters = address(numbers.data());
 		      args.ncounters = FBUFS_COUNTERS;
 		      return call(scene.actor.domain, FBUFS_STATS, args);
-	      }, judge<Pool>);
+	      },
+	      judge<Pool>);
 }
 
 TEST_F(FailNth, Locate)
@@ -120,7 +131,8 @@ TEST_F(FailNth, Locate)
 		      args.size = sizeof(args);
 		      args.position = FBUFS_POOL_OFFSET(scene.actor.pool.out_pool);
 		      return call(scene.actor.domain, FBUFS_LOCATE, args);
-	      }, judge<Pool>);
+	      },
+	      judge<Pool>);
 }
 
 /*
@@ -146,15 +158,18 @@ TEST_P(FailNthAlloc, Domain)
 	const auto [n, bytes] = GetParam();
 	EXPECT_GT(sweep([n = n] { return Allocating(n); },
 			[bytes = bytes](Allocating& scene) { return alloc(scene.actor.domain, bytes, scene.buffers); },
-			[](Allocating& scene, long result) { scene.expect_allocated(result); }), 2u);
+			[](Allocating& scene, long result) { scene.expect_allocated(result); }),
+		  2u);
 }
 
 TEST_P(FailNthAlloc, End)
 {
 	const auto [n, bytes] = GetParam();
-	EXPECT_GT(sweep([n = n] { return Allocating(n); },
-			[bytes = bytes](Allocating& scene) { return alloc(scene.channel.sender, bytes, scene.buffers); },
-			[](Allocating& scene, long result) { scene.expect_allocated(result); }), 2u);
+	EXPECT_GT(
+		sweep([n = n] { return Allocating(n); },
+		      [bytes = bytes](Allocating& scene) { return alloc(scene.channel.sender, bytes, scene.buffers); },
+		      [](Allocating& scene, long result) { scene.expect_allocated(result); }),
+		2u);
 }
 
 // One page; several of them; a length that takes more than one block of pages.
@@ -190,7 +205,9 @@ TEST_F(FailNth, ChannelCreate)
 			[](Scene& scene) {
 				return channel_create(scene.actor.domain, FBUFS_CHANNEL_ATTACH_SENDER, 4096,
 						      scene.sender, scene.receiver);
-			}, judge<Scene>), 5u);
+			},
+			judge<Scene>),
+		  5u);
 }
 
 TEST_F(FailNth, AddReceiver)
@@ -205,7 +222,8 @@ TEST_F(FailNth, AddReceiver)
 				EXPECT_EQ(end_info(scene.channel.sender).out_receivers, result == 0 ? 2u : 1u);
 				// It would keep what is sent.
 				scene.more.reset();
-			}), 2u);
+			}),
+		  2u);
 }
 
 TEST_F(FailNth, Attach)
@@ -227,7 +245,8 @@ TEST_F(FailNth, EndInfo)
 		      fbufs_end_info info = {};
 		      info.size = sizeof(info);
 		      return call(scene.channel.receiver, FBUFS_END_INFO, info);
-	      }, judge<Path>);
+	      },
+	      judge<Path>);
 }
 
 /*
@@ -262,7 +281,8 @@ TEST_P(FailNthTransfer, Receive)
 			[](Receiving& scene, long result) {
 				expect_memory_error(result);
 				scene.expect_rest_queued(result);
-			}), 0u);
+			}),
+		  0u);
 }
 
 TEST_P(FailNthTransfer, Release)
@@ -286,7 +306,8 @@ TEST_P(FailNthTransfer, Secure)
 	      [](Holding& scene, long result) {
 		      expect_memory_error(result);
 		      for (long i = 0; i < result * static_cast<long>(scene.messages.messages[0].slices); i++)
-			      ASSERT_TRUE(store_faults(scene.actor.at(scene.messages.buffers[static_cast<std::size_t>(i)])));
+			      ASSERT_TRUE(store_faults(
+				      scene.actor.at(scene.messages.buffers[static_cast<std::size_t>(i)])));
 	      });
 }
 
@@ -306,11 +327,15 @@ TEST_F(FailNth, SendUnbound)
 		fbufs_buffer buffer = alloc_one(actor.domain, 2 * page);
 	};
 	EXPECT_GT(sweep([] { return Scene(); },
-			[](Scene& scene) { return send_one(scene.channel.sender, scene.buffer.fbuf, 0, page, 0, FBUFS_DONTWAIT); },
+			[](Scene& scene) {
+				return send_one(scene.channel.sender, scene.buffer.fbuf, 0, page, 0, FBUFS_DONTWAIT);
+			},
 			[](Scene& scene, long result) {
 				expect_memory_error(result);
-				EXPECT_EQ(scene.actor.state(scene.buffer), result == 1 ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
-			}), 0u);
+				EXPECT_EQ(scene.actor.state(scene.buffer),
+					  result == 1 ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
+			}),
+		  0u);
 }
 
 TEST_F(FailNth, SendRefill)
@@ -335,7 +360,8 @@ TEST_F(FailNth, SendRefill)
 				expect_memory_error(result);
 				for (std::uint32_t i = 0; result == 1 && i < scene.args.out_refilled; i++)
 					ASSERT_EQ(scene.actor.state(scene.refill[i]), FBUFS_STATE_OWNED);
-			}), 2u);
+			}),
+		  2u);
 }
 
 // What is copied: into a new fbuf of a new list, and into one that is at home; behind one that is handed over.
@@ -359,8 +385,10 @@ TEST_F(FailNth, SendCopied)
 	};
 	const auto judge_sent = [](Scene& scene, long result) {
 		expect_memory_error(result);
-		EXPECT_EQ(scene.actor.state(scene.messages.buffers[0]), result > 0 ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
-		EXPECT_EQ(end_info(scene.channel.receiver).out_queued, result > 0 ? static_cast<std::uint32_t>(result) : 0u);
+		EXPECT_EQ(scene.actor.state(scene.messages.buffers[0]),
+			  result > 0 ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
+		EXPECT_EQ(end_info(scene.channel.receiver).out_queued,
+			  result > 0 ? static_cast<std::uint32_t>(result) : 0u);
 		for (long i = 0; i < result; i++) {
 			const Received received(scene.channel.receiver);
 			ASSERT_EQ(received.message.length, i == 0 ? page : FBUFS_MAX_COPY);
@@ -383,7 +411,8 @@ TEST_F(FailNth, Forward)
 	};
 	sweep([] { return Scene(); },
 	      [](Scene& scene) {
-		      const std::vector<fbufs_slice> slices = {slice_of(scene.messages.buffers[2].fbuf, 8, 16, scene.held[0])};
+		      const std::vector<fbufs_slice> slices = {
+			      slice_of(scene.messages.buffers[2].fbuf, 8, 16, scene.held[0])};
 		      fbufs_message message = {};
 		      message.slices = 1;
 		      return send(scene.onward.sender, {message}, slices, FBUFS_DONTWAIT);
@@ -403,8 +432,7 @@ TEST_F(FailNth, ReceiveAndRelease)
 			EXPECT_EQ(send(), 2);
 		}
 	};
-	sweep([] { return Scene(); },
-	      [](Scene& scene) { return scene.receive(scene.held); },
+	sweep([] { return Scene(); }, [](Scene& scene) { return scene.receive(scene.held); },
 	      [](Scene& scene, long result) {
 		      expect_memory_error(result);
 		      scene.expect_rest_queued(result);
@@ -429,7 +457,8 @@ TEST_F(FailNth, Notices)
 		      args.fbufs = address(scene.fbufs.data());
 		      args.count = 40;
 		      return call(scene.actor.domain, FBUFS_NOTICES, args);
-	      }, judge<Scene>);
+	      },
+	      judge<Scene>);
 }
 
 TEST_F(FailNth, CloseEverything)
@@ -451,7 +480,8 @@ TEST_F(FailNth, CloseEverything)
 		      scene.peer.reset();
 		      scene.window = Window();
 		      return 0L;
-	      }, judge<Scene>);
+	      },
+	      judge<Scene>);
 }
 
 } // namespace

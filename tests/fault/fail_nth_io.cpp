@@ -45,8 +45,7 @@ void expect_ends(int domain, IoCall& io, long submitted)
 		done = finish_one(domain);
 	}
 	EXPECT_EQ(done.cookie, io.op.cookie);
-	expect_error_in(static_cast<long>(done.result),
-			{ENOMEM, EFAULT, ENOBUFS, ECANCELED, EAGAIN, EMSGSIZE});
+	expect_error_in(static_cast<long>(done.result), {ENOMEM, EFAULT, ENOBUFS, ECANCELED, EAGAIN, EMSGSIZE});
 	if (done.message) {
 		EXPECT_EQ(handles(domain, FBUFS_RELEASE, {done.message}), 1);
 	}
@@ -81,7 +80,8 @@ TEST_P(FailNthIo, Write)
 					if (!flags) {
 						EXPECT_TRUE(scene.actor.becomes(scene.buffer, FBUFS_STATE_OWNED));
 					}
-				}), 2u);
+				}),
+			  2u);
 }
 
 TEST_P(FailNthIo, Read)
@@ -95,9 +95,9 @@ TEST_P(FailNthIo, Read)
 			io.op = read_op(ends.out, 2 * page, 7);
 		}
 	};
-	EXPECT_GT(sweep([] { return Scene(); },
-			[](Scene& scene) { return scene.io.run(scene.actor.domain); },
-			[](Scene& scene, long result) { expect_ends(scene.actor.domain, scene.io, result); }), 2u);
+	EXPECT_GT(sweep([] { return Scene(); }, [](Scene& scene) { return scene.io.run(scene.actor.domain); },
+			[](Scene& scene, long result) { expect_ends(scene.actor.domain, scene.io, result); }),
+		  2u);
 }
 
 INSTANTIATE_TEST_SUITE_P(, FailNthIo, testing::ValuesIn(kinds),
@@ -108,10 +108,7 @@ TEST_F(FailNth, SendFile)
 	struct Scene : IoScene {
 		Fd file = temporary_file();
 		fbufs_send_file args = send_file_args(ends.in, file, 0, 3 * page);
-		explicit Scene(Ends made) : IoScene(std::move(made))
-		{
-			EXPECT_EQ(::ftruncate(file, 3 * page), 0);
-		}
+		explicit Scene(Ends made) : IoScene(std::move(made)) { EXPECT_EQ(::ftruncate(file, 3 * page), 0); }
 	};
 	for (const auto make : {make_tcp4, make_unix_stream})
 		EXPECT_GT(sweep([=] { return Scene(make()); },
@@ -121,9 +118,12 @@ TEST_F(FailNth, SendFile)
 					expect_error_in(result, {ENOMEM, ENOBUFS, EAGAIN, EFAULT});
 					Bytes got(4 * page);
 					if (result > 0) {
-						EXPECT_EQ(::recv(scene.ends.out, got.data(), got.size(), MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT), result);
+						EXPECT_EQ(::recv(scene.ends.out, got.data(), got.size(),
+								 MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT),
+							  result);
 					}
-				}), 2u);
+				}),
+			  2u);
 }
 
 TEST_F(FailNth, IoFile)
@@ -147,7 +147,8 @@ TEST_F(FailNth, IoFile)
 				[](Scene& scene, long result) {
 					expect_ends(scene.actor.domain, scene.io, result);
 					EXPECT_EQ(scene.actor.state(scene.buffer), FBUFS_STATE_OWNED);
-				}), 1u);
+				}),
+			  1u);
 }
 
 // Fbufs of another process arrive whole, through a pipe.
@@ -165,11 +166,9 @@ struct Taking : Pool {
 
 TEST_F(FailNth, IoTake)
 {
-	EXPECT_GT(sweep([] { return Taking(); },
-			[](Taking& scene) { return scene.io.run(scene.actor.domain); },
-			[](Taking& scene, long result) {
-				expect_ends(scene.actor.domain, scene.io, result);
-			}), 2u);
+	EXPECT_GT(sweep([] { return Taking(); }, [](Taking& scene) { return scene.io.run(scene.actor.domain); },
+			[](Taking& scene, long result) { expect_ends(scene.actor.domain, scene.io, result); }),
+		  2u);
 }
 
 TEST_F(FailNth, MakeMutable)
@@ -190,8 +189,10 @@ TEST_F(FailNth, MakeMutable)
 			[](Scene& scene, long result) {
 				expect_memory_error(result);
 				const std::uint64_t message = scene.io.completions[0].message;
-				EXPECT_EQ(handles(scene.actor.domain, FBUFS_RELEASE, {message}), result == 0 ? -ENOENT : 1);
-			}), 2u);
+				EXPECT_EQ(handles(scene.actor.domain, FBUFS_RELEASE, {message}),
+					  result == 0 ? -ENOENT : 1);
+			}),
+		  2u);
 }
 
 TEST_F(FailNth, Cancel)
@@ -203,8 +204,7 @@ TEST_F(FailNth, Cancel)
 			EXPECT_EQ(io.run(actor.domain), 1);
 		}
 	};
-	sweep([] { return Scene(); },
-	      [](Scene& scene) { return cancel(scene.actor.domain, 7); },
+	sweep([] { return Scene(); }, [](Scene& scene) { return cancel(scene.actor.domain, 7); },
 	      [](Scene& scene, long result) {
 		      expect_memory_error(result);
 		      if (result < 0) {

@@ -110,35 +110,62 @@ void Actor::apart(const Op& op)
 void Actor::dispatch(const Op& op)
 {
 	switch (op.which()) {
-	case open_domain: return do_open();
-	case pool_create: return do_pool_create(op);
-	case map: return do_map(op);
-	case unmap: return do_unmap(op);
-	case alloc: return do_alloc(op);
-	case give_back: return do_handles(op, FBUFS_FREE);
-	case channel_create: return do_channel_create(op);
-	case fetch: return do_fetch(op);
-	case attach: return do_attach(op);
-	case add_receiver: return do_add_receiver(op);
-	case send: return do_send(op);
-	case receive: return do_receive(op);
-	case release: return do_handles(op, FBUFS_RELEASE);
-	case secure: return do_handles(op, FBUFS_SECURE);
-	case notices: return do_notices(op);
-	case ask: return do_ask(op);
+	case open_domain:
+		return do_open();
+	case pool_create:
+		return do_pool_create(op);
+	case map:
+		return do_map(op);
+	case unmap:
+		return do_unmap(op);
+	case alloc:
+		return do_alloc(op);
+	case give_back:
+		return do_handles(op, FBUFS_FREE);
+	case channel_create:
+		return do_channel_create(op);
+	case fetch:
+		return do_fetch(op);
+	case attach:
+		return do_attach(op);
+	case add_receiver:
+		return do_add_receiver(op);
+	case send:
+		return do_send(op);
+	case receive:
+		return do_receive(op);
+	case release:
+		return do_handles(op, FBUFS_RELEASE);
+	case secure:
+		return do_handles(op, FBUFS_SECURE);
+	case notices:
+		return do_notices(op);
+	case ask:
+		return do_ask(op);
 	case io_write:
 	case io_read:
-	case io_collect: return do_io(op);
-	case cancel: return do_cancel(op);
-	case make_mutable: return do_make_mutable(op);
-	case send_file: return do_send_file(op);
-	case touch: return do_touch(op);
-	case change: return do_change(op);
-	case close_end: return do_close(op);
-	case raw: return do_raw(op);
-	case poll: return do_poll(op);
-	case drain: return do_drain(op);
-	default: return;
+	case io_collect:
+		return do_io(op);
+	case cancel:
+		return do_cancel(op);
+	case make_mutable:
+		return do_make_mutable(op);
+	case send_file:
+		return do_send_file(op);
+	case touch:
+		return do_touch(op);
+	case change:
+		return do_change(op);
+	case close_end:
+		return do_close(op);
+	case raw:
+		return do_raw(op);
+	case poll:
+		return do_poll(op);
+	case drain:
+		return do_drain(op);
+	default:
+		return;
 	}
 }
 
@@ -146,7 +173,10 @@ void Actor::dispatch(const Op& op)
  * What actors know
  */
 
-int Actor::end(unsigned slot) const { return board_.ends[self_][slot % end_slots]; }
+int Actor::end(unsigned slot) const
+{
+	return board_.ends[self_][slot % end_slots];
+}
 
 void Actor::put_end(unsigned slot, int fd)
 {
@@ -163,7 +193,10 @@ int Actor::fd(unsigned which) const
 	return which % 16 < end_slots ? end(which) : domain_.load();
 }
 
-std::uint64_t Actor::fbuf(unsigned index) const { return board_.fbufs[index % board_fbufs]; }
+std::uint64_t Actor::fbuf(unsigned index) const
+{
+	return board_.fbufs[index % board_fbufs];
+}
 
 // Its own, most of the time.
 std::uint64_t Actor::message(unsigned index) const
@@ -190,7 +223,8 @@ void Actor::post_message(std::uint64_t message)
 const std::uint8_t* Actor::find(std::uint64_t position, std::size_t length) const
 {
 	for (const Window& window : windows_)
-		if (window.base && !(copies_ && &window == &windows_[self_]) && position >= window.offset && position + length <= window.offset + window.span)
+		if (window.base && !(copies_ && &window == &windows_[self_]) && position >= window.offset &&
+		    position + length <= window.offset + window.span)
 			return window.base + (position - window.offset);
 	return nullptr;
 }
@@ -317,18 +351,30 @@ void Actor::do_change(const Op& op)
 	const std::size_t length = std::max<std::size_t>(1 + op.d, 1) * uapi::page;
 	void* const where = window.base + offset;
 	switch (op.b % 7) {
-	case 0: (void)::mprotect(where, length, op.n & 7); break;
-	case 1: (void)::mremap(where, length, length * 2, 0); break;
-	case 2: (void)::mremap(window.base, window.span, window.span, MREMAP_MAYMOVE | MREMAP_DONTUNMAP); break;
-	case 3: (void)::madvise(where, length, op.n % 26); break;
+	case 0:
+		(void)::mprotect(where, length, op.n & 7);
+		break;
+	case 1:
+		(void)::mremap(where, length, length * 2, 0);
+		break;
+	case 2:
+		(void)::mremap(window.base, window.span, window.span, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+		break;
+	case 3:
+		(void)::madvise(where, length, op.n % 26);
+		break;
 	case 4: {
 		// Not all of a window can go; the whole of it is for do_unmap().
 		if (length < window.span)
 			(void)::munmap(where, std::min(length, window.span - 1));
 		break;
 	}
-	case 5: (void)::mlock(where, length); break;
-	default: (void)::msync(where, length, MS_SYNC); break;
+	case 5:
+		(void)::mlock(where, length);
+		break;
+	default:
+		(void)::msync(where, length, MS_SYNC);
+		break;
 	}
 }
 

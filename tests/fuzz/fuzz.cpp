@@ -36,7 +36,8 @@ public:
 		constexpr unsigned long init_trace = _IOR('c', 1, unsigned long);
 		if (fd_ < 0 || ::ioctl(fd_, init_trace, words) != 0)
 			return;
-		void* const area = ::mmap(nullptr, words * sizeof(std::uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+		void* const area =
+			::mmap(nullptr, words * sizeof(std::uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
 		area_ = area == MAP_FAILED ? nullptr : static_cast<std::uint64_t*>(area);
 	}
 	[[nodiscard]] bool works() const { return area_; }
@@ -57,7 +58,8 @@ public:
 	{
 		if (!area_)
 			return;
-		const std::uint64_t n = std::min<std::uint64_t>(__atomic_load_n(&area_[0], __ATOMIC_RELAXED), words - 1);
+		const std::uint64_t n =
+			std::min<std::uint64_t>(__atomic_load_n(&area_[0], __ATOMIC_RELAXED), words - 1);
 		std::uint64_t last = 0;
 		for (std::uint64_t i = 1; i <= n; i++) {
 			const std::uint64_t step = (area_[i] ^ last << 1) * 0x9e3779b97f4a7c15;

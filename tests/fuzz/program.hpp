@@ -19,7 +19,7 @@ enum Code : std::uint8_t {
 	alloc,
 	give_back,
 	channel_create,
-	fetch,		// a descriptor of another actor's
+	fetch, // a descriptor of another actor's
 	attach,
 	add_receiver,
 	send,
@@ -27,25 +27,25 @@ enum Code : std::uint8_t {
 	release,
 	secure,
 	notices,
-	ask,		// calls that only tell
+	ask, // calls that only tell
 	io_write,
 	io_read,
 	io_collect,
 	cancel,
 	make_mutable,
 	send_file,
-	touch,		// a load or store in a window
-	change,		// what may not be done to a window
+	touch,	// a load or store in a window
+	change, // what may not be done to a window
 	close_end,
-	raw,		// a call with any number, flags, size and bytes
+	raw, // a call with any number, flags, size and bytes
 	poll,
-	drain,		// read a shared descriptor as anybody would
+	drain, // read a shared descriptor as anybody would
 	die,
 	codes,
 };
 
 inline constexpr unsigned actors = 3;
-inline constexpr std::uint8_t in_thread = 0x40;	// beside what follows
+inline constexpr std::uint8_t in_thread = 0x40; // beside what follows
 inline constexpr std::uint8_t in_child = 0x80;	// by a forked child
 
 struct Op {

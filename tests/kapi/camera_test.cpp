@@ -15,7 +15,8 @@ struct Camera : testing::Test {
 	FromDriver frames{me.domain};
 	Fd driver = open_driver("camera");
 
-	long begin(std::uint32_t bytes = 4096, std::uint32_t count = 8, std::uint64_t period = 0, std::uint32_t planes = 0)
+	long begin(std::uint32_t bytes = 4096, std::uint32_t count = 8, std::uint64_t period = 0,
+		   std::uint32_t planes = 0)
 	{
 		fbufs_sample_start args = wanted(me.domain, frames.sender);
 		args.planes = planes;
@@ -81,7 +82,8 @@ TEST_F(Camera, FramesOfScatteredPages)
 	EXPECT_EQ(status(driver).dropped, 0u);
 }
 
-// A message of several fbufs, also where it goes over the end of the driver's ring, and of more than are kept for re-use.
+// A message of several fbufs, also where it goes over the end of the driver's ring, and of more than are kept for
+// re-use.
 TEST_F(Camera, FramesOfSeveralPlanes)
 {
 	for (const std::uint32_t planes : {2u, 3u, 5u, 32u}) {
@@ -358,20 +360,22 @@ TEST_F(Camera, NeedsAPool)
 {
 	driver.reset();
 	EXPECT_EQ(in_child([] {
-		Fd domain = open_domain();
-		FromDriver channel(domain);
-		Fd camera = open_driver("camera");
-		CHILD_EXPECT(start(camera, wanted(domain, channel.sender)) == -ENXIO);
-		return 0;
-	}), 0);
+			  Fd domain = open_domain();
+			  FromDriver channel(domain);
+			  Fd camera = open_driver("camera");
+			  CHILD_EXPECT(start(camera, wanted(domain, channel.sender)) == -ENXIO);
+			  return 0;
+		  }),
+		  0);
 }
 
 TEST_F(Camera, DomainOfAnotherProcess)
 {
 	EXPECT_EQ(in_child([&] {
-		CHILD_EXPECT(start(driver, wanted(me.domain, frames.sender)) == -EPERM);
-		return 0;
-	}), 0);
+			  CHILD_EXPECT(start(driver, wanted(me.domain, frames.sender)) == -EPERM);
+			  return 0;
+		  }),
+		  0);
 }
 
 // Rule 6, with a driver that outlives the program: the file is open in another process, frames go on.

@@ -99,9 +99,7 @@ TEST_F(Sink, FbufsComeHomeFromTheKernel)
 	const fbufs_buffer buffer = fill(4096, 0);
 	ASSERT_EQ(send_one(questions.sender, buffer.fbuf, 0, 4096, 1), 1);
 	answer(1);
-	EXPECT_TRUE(eventually([&] {
-		return locate(me.domain, buffer.position).out_state == FBUFS_STATE_FREE;
-	}));
+	EXPECT_TRUE(eventually([&] { return locate(me.domain, buffer.position).out_state == FBUFS_STATE_FREE; }));
 	EXPECT_EQ(alloc_one(questions.sender).position, buffer.position);
 }
 
@@ -206,7 +204,8 @@ TEST_F(VolatileSink, RefusesADriverThatMisusesIt)
 	// Kernels that check locks warn with a stack trace; others have no more than a line in the log.
 	utsname kernel = {};
 	ASSERT_EQ(::uname(&kernel), 0);
-	const bool checks = std::string(kernel.release).contains("debug") || std::string(kernel.release).contains("kcsan");
+	const bool checks =
+		std::string(kernel.release).contains("debug") || std::string(kernel.release).contains("kcsan");
 	EXPECT_EQ(lenient.before(), checks ? "Y" : "N");
 	ASSERT_EQ(begin(), 0);
 	// The sink's own work is after the same fbufs and messages: until the misuse has had each.
@@ -235,9 +234,8 @@ TEST_F(VolatileSink, RefusesADriverThatMisusesIt)
 			handles(me.domain, FBUFS_RELEASE, {got.handle()});
 	}
 	const int expected[FBUFS_MISUSES] = {
-		-ENOENT, -ENOENT, -ENOENT, -ENOENT, -ERANGE, -ERANGE,
-		-ENOENT, -ENOENT, -ENOENT, -ENOENT, -EDEADLK, -EDEADLK,
-		-EINVAL, -ENOENT,
+		-ENOENT, -ENOENT, -ENOENT, -ENOENT,  -ERANGE,  -ERANGE, -ENOENT,
+		-ENOENT, -ENOENT, -ENOENT, -EDEADLK, -EDEADLK, -EINVAL, -ENOENT,
 	};
 	for (int i = 0; i < FBUFS_MISUSES; i++)
 		EXPECT_EQ(said.result[i], expected[i]) << i;

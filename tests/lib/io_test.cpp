@@ -180,7 +180,8 @@ TEST(LibIo, WholeBuffersArriveAsTheyAre)
 {
 	Pipe pipe;
 	Sockets pair;
-	for (const auto& [write_to, read_from] : {std::pair(pipe.fd[1], pipe.fd[0]), std::pair(pair.fd[0], pair.fd[1])}) {
+	for (const auto& [write_to, read_from] :
+	     {std::pair(pipe.fd[1], pipe.fd[0]), std::pair(pair.fd[0], pair.fd[1])}) {
 		const pid_t child = ::fork();
 		if (child == 0)
 			::_exit(receives_whole(read_from));
@@ -296,7 +297,8 @@ TEST(LibIo, CopiesOvertakeNothing)
 	const std::size_t each = 200000;
 	std::size_t copied = 0;
 	for (int i = 1; i <= 8; i++)
-		ASSERT_TRUE(from.io.submit_write(pair.fd[0], from.filled(each, i), each, static_cast<std::uint64_t>(i)));
+		ASSERT_TRUE(
+			from.io.submit_write(pair.fd[0], from.filled(each, i), each, static_cast<std::uint64_t>(i)));
 	std::vector<std::byte> got;
 	std::thread reader([&] { got = read_all(pair.fd[1], 8 * each); });
 	std::array<fbuf::completion, 8> done;

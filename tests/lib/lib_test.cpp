@@ -296,8 +296,8 @@ TEST(LibPlain, NonBlockingSendsWhatFits)
 	pair.sender.copy_below(100);
 	pair.sender.set_nonblocking(true).value();
 	const std::vector<std::byte> data(200);
-	const std::vector<fbuf::plain> messages = {{std::span(data).first(10)}, {data}, {data}, {std::span(data).first(10)},
-						   {data}};
+	const std::vector<fbuf::plain> messages = {
+		{std::span(data).first(10)}, {data}, {data}, {std::span(data).first(10)}, {data}};
 	const auto sent = pair.sender.send(std::span(messages));
 	ASSERT_TRUE(sent) << sent.error().message();
 	EXPECT_EQ(sent->messages, 4u);

@@ -349,8 +349,11 @@ private:
 	}
 	void start(Role role)
 	{
-		const Legacy legacy = {.grandchild = one_in(random_, 4), .socket = one_in(random_, 4),
-				       .leash = leash_, .leash_end = leash_end_, .to_survivor = theirs_};
+		const Legacy legacy = {.grandchild = one_in(random_, 4),
+				       .socket = one_in(random_, 4),
+				       .leash = leash_,
+				       .leash_end = leash_end_,
+				       .to_survivor = theirs_};
 		const Random::result_type seed = static_cast<Random::result_type>(random_());
 		children_[role] = ::fork();
 		if (children_[role] == 0) {
@@ -432,7 +435,8 @@ private:
 			return now[FBUFS_GAUGE_FBUFS] == before_[FBUFS_GAUGE_FBUFS] &&
 			       now[FBUFS_GAUGE_PAGES] == before_[FBUFS_GAUGE_PAGES] &&
 			       now[FBUFS_GAUGE_WINDOWS] == before_[FBUFS_GAUGE_WINDOWS];
-		})) << "fbufs " << now[FBUFS_GAUGE_FBUFS] << " pages " << now[FBUFS_GAUGE_PAGES] << " windows "
+		})) << "fbufs "
+		    << now[FBUFS_GAUGE_FBUFS] << " pages " << now[FBUFS_GAUGE_PAGES] << " windows "
 		    << now[FBUFS_GAUGE_WINDOWS] << " while descriptors survive";
 		leash_end_.reset();
 		mine_.reset();

@@ -261,8 +261,7 @@ private:
 			const pid_t child = ::fork();
 			if (child == 0) {
 				::prctl(PR_SET_PDEATHSIG, SIGKILL);
-				Reader reader(ends_[i], origin_.pool, setup_.receivers[i],
-					      shared_.reports[i]);
+				Reader reader(ends_[i], origin_.pool, setup_.receivers[i], shared_.reports[i]);
 				::_exit(reader.run());
 			}
 			ASSERT_GT(child, 0);
@@ -276,8 +275,8 @@ private:
 		std::uint64_t stored = 0, refused = 0;
 		for (unsigned n = seed; !stop_; n = n * 1664525 + 1013904223) {
 			// The one being made most often.
-			std::uint64_t* const to = n >> 31 ? recent_[latest_ % remembered].load() :
-							    recent_[(n >> 8) % remembered].load();
+			std::uint64_t* const to =
+				n >> 31 ? recent_[latest_ % remembered].load() : recent_[(n >> 8) % remembered].load();
 			for (unsigned i = 0; to && i < 16; i++) {
 				if (!try_store(to + i * 32 + (n >> 16) % 32, tag(sequence_, n >> 4))) {
 					refused++;
@@ -303,8 +302,8 @@ private:
 				std::abort();
 			if (remaps_ % 2)
 				::sched_yield();
-			if (::mmap(base_, origin_.pool.out_span, both, MAP_SHARED | MAP_FIXED, origin_.domain, offset) ==
-			    MAP_FAILED) {
+			if (::mmap(base_, origin_.pool.out_span, both, MAP_SHARED | MAP_FIXED, origin_.domain,
+				   offset) == MAP_FAILED) {
 				std::perror("remap");
 				std::abort();
 			}
@@ -319,8 +318,8 @@ private:
 			return false;
 		sequence_ = cookie == the_end ? sequence_ + 1 : cookie;
 		for (std::size_t i = 0; i < setup_.vector; i++) {
-			auto* const at = reinterpret_cast<std::uint64_t*>(base_ + (buffers_[i].position -
-							FBUFS_POOL_OFFSET(origin_.pool.out_pool)));
+			auto* const at = reinterpret_cast<std::uint64_t*>(
+				base_ + (buffers_[i].position - FBUFS_POOL_OFFSET(origin_.pool.out_pool)));
 			recent_[(latest_ + 1) % remembered] = at;
 			latest_++;
 			messages_[i].cookie = cookie;
@@ -377,7 +376,8 @@ private:
 			ADD_FAILURE() << std::hex << "message " << report.cookie << " word " << report.word << ": "
 				      << report.first << " then " << report.second;
 		if (!(setup_.flags & FBUFS_CHANNEL_VOLATILE) && !setup_.remap) {
-			EXPECT_GT(report.tagged, setup_.sends * setup_.vector * 9 / 10) << "stores did not arrive at all";
+			EXPECT_GT(report.tagged, setup_.sends * setup_.vector * 9 / 10)
+				<< "stores did not arrive at all";
 		}
 	}
 	static bool HasFailure() { return testing::Test::HasFailure(); }
@@ -417,15 +417,19 @@ TEST(Race, StoresAgainstUncachedSends)
 
 TEST(Race, StoresAgainstTwoWhoSecure)
 {
-	Race({.flags = FBUFS_CHANNEL_VOLATILE, .receivers = {Trust::secure, Trust::secure},
-	       .sends = total_sends() * 4 / 100}).run();
+	Race({.flags = FBUFS_CHANNEL_VOLATILE,
+	      .receivers = {Trust::secure, Trust::secure},
+	      .sends = total_sends() * 4 / 100})
+		.run();
 }
 
 // One secures, the other believes what it is told.
 TEST(Race, StoresAgainstWhoBelievesTheFlag)
 {
-	Race({.flags = FBUFS_CHANNEL_VOLATILE, .receivers = {Trust::secure, Trust::flag},
-	      .sends = total_sends() * 4 / 100}).run();
+	Race({.flags = FBUFS_CHANNEL_VOLATILE,
+	      .receivers = {Trust::secure, Trust::flag},
+	      .sends = total_sends() * 4 / 100})
+		.run();
 }
 
 // The same without any lock must be seen to fail, or the others prove nothing. That takes its number of sends, even

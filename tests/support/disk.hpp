@@ -13,8 +13,11 @@ public:
 	explicit Disk(int megabytes = 16)
 	{
 		(void)::mkdir(place(), 0755);
-		mounted_ = run_command("set -e; modprobe loop; truncate -s " + std::to_string(megabytes) + "M " + image() + "; "
-				       "mkfs.ext4 -q -F -O ^has_journal " + image() + "; mount -o loop " + image() + " " + place());
+		mounted_ =
+			run_command("set -e; modprobe loop; truncate -s " + std::to_string(megabytes) + "M " + image() +
+				    "; "
+				    "mkfs.ext4 -q -F -O ^has_journal " +
+				    image() + "; mount -o loop " + image() + " " + place());
 	}
 	Disk(const Disk&) = delete;
 	Disk& operator=(const Disk&) = delete;

@@ -158,7 +158,8 @@ inline long cancel(int domain, std::uint64_t cookie)
 	return call(domain, FBUFS_CANCEL, args);
 }
 
-inline fbufs_send_file send_file_args(int to, int from, std::uint64_t offset, std::uint64_t bytes, std::uint32_t flags = 0)
+inline fbufs_send_file send_file_args(int to, int from, std::uint64_t offset, std::uint64_t bytes,
+				      std::uint32_t flags = 0)
 {
 	fbufs_send_file args = {};
 	args.size = sizeof(args);
@@ -182,12 +183,14 @@ inline long make_mutable(int domain, std::uint64_t message, fbufs_make_mutable& 
 inline std::vector<Done> finish(int domain, std::size_t n = 1, int timeout_ms = 5000)
 {
 	std::vector<Done> all;
-	eventually([&] {
-		Call more(domain, {}, {}, 0, 0, static_cast<std::uint32_t>(n - all.size()));
-		for (Done& done : more.done)
-			all.push_back(std::move(done));
-		return all.size() == n;
-	}, timeout_ms);
+	eventually(
+		[&] {
+			Call more(domain, {}, {}, 0, 0, static_cast<std::uint32_t>(n - all.size()));
+			for (Done& done : more.done)
+				all.push_back(std::move(done));
+			return all.size() == n;
+		},
+		timeout_ms);
 	return all;
 }
 
@@ -337,7 +340,9 @@ public:
 		std::array<fbufs_slice, 16> copy = {};
 		const std::size_t n = std::min(slices.size(), copy.size());
 		std::copy_n(slices.begin(), n, copy.begin());
-		return run([=](Actor& actor) { return uapi::submit(actor.domain, op, {copy.begin(), copy.begin() + n}); });
+		return run([=](Actor& actor) {
+			return uapi::submit(actor.domain, op, {copy.begin(), copy.begin() + n});
+		});
 	}
 	// How many operations complete in time, and the last one's completion.
 	struct Finished {
@@ -369,7 +374,8 @@ public:
 	}
 	[[nodiscard]] bool has_pattern(const fbufs_buffer& buffer, std::size_t bytes, unsigned seed) const
 	{
-		return run([=](Actor& actor) { return actor.contents(buffer.position, bytes) == pattern(bytes, seed); });
+		return run(
+			[=](Actor& actor) { return actor.contents(buffer.position, bytes) == pattern(bytes, seed); });
 	}
 	[[nodiscard]] std::uint64_t used() const
 	{
@@ -418,9 +424,18 @@ inline Ends make_unix(int type)
 	return {Fd(fds[0]), Fd(fds[1])};
 }
 
-inline Ends make_unix_stream() { return make_unix(SOCK_STREAM); }
-inline Ends make_unix_datagram() { return make_unix(SOCK_DGRAM); }
-inline Ends make_unix_seqpacket() { return make_unix(SOCK_SEQPACKET); }
+inline Ends make_unix_stream()
+{
+	return make_unix(SOCK_STREAM);
+}
+inline Ends make_unix_datagram()
+{
+	return make_unix(SOCK_DGRAM);
+}
+inline Ends make_unix_seqpacket()
+{
+	return make_unix(SOCK_SEQPACKET);
+}
 
 // A loopback address with a port that the kernel chooses.
 struct Place {
@@ -466,8 +481,14 @@ inline Ends make_tcp(int family)
 	return ends;
 }
 
-inline Ends make_tcp4() { return make_tcp(AF_INET); }
-inline Ends make_tcp6() { return make_tcp(AF_INET6); }
+inline Ends make_tcp4()
+{
+	return make_tcp(AF_INET);
+}
+inline Ends make_tcp6()
+{
+	return make_tcp(AF_INET6);
+}
 
 inline Ends make_udp(int family)
 {
@@ -481,15 +502,21 @@ inline Ends make_udp(int family)
 	return ends;
 }
 
-inline Ends make_udp4() { return make_udp(AF_INET); }
-inline Ends make_udp6() { return make_udp(AF_INET6); }
+inline Ends make_udp4()
+{
+	return make_udp(AF_INET);
+}
+inline Ends make_udp6()
+{
+	return make_udp(AF_INET6);
+}
 
 struct Kind {
 	const char* name;
 	Ends (*make)();
 	bool stream;
-	bool references;	// takes references to pages
-	bool gives;		// and gives them
+	bool references; // takes references to pages
+	bool gives;	 // and gives them
 
 	friend void PrintTo(const Kind& kind, std::ostream* to) { *to << kind.name; }
 };
@@ -585,16 +612,18 @@ inline Bytes pump(int domain, int out, std::size_t bytes, std::vector<Done>& don
 {
 	Bytes data(bytes);
 	std::size_t got = 0;
-	eventually([&] {
-		for (bool moved = true; moved && got < bytes;) {
-			moved = polls(out, POLLIN);
-			const ssize_t n = moved ? ::read(out, data.data() + got, bytes - got) : 0;
-			got += n > 0 ? static_cast<std::size_t>(n) : 0;
-			const Call more(domain, {}, {});
-			done.insert(done.end(), more.done.begin(), more.done.end());
-		}
-		return got == bytes;
-	}, timeout_ms);
+	eventually(
+		[&] {
+			for (bool moved = true; moved && got < bytes;) {
+				moved = polls(out, POLLIN);
+				const ssize_t n = moved ? ::read(out, data.data() + got, bytes - got) : 0;
+				got += n > 0 ? static_cast<std::size_t>(n) : 0;
+				const Call more(domain, {}, {});
+				done.insert(done.end(), more.done.begin(), more.done.end());
+			}
+			return got == bytes;
+		},
+		timeout_ms);
 	data.resize(got);
 	return data;
 }

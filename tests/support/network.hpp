@@ -33,13 +33,13 @@ public:
 		const std::string size = std::to_string(mtu);
 		const auto end = [](const std::string& n) {
 			const std::string device = n == "1" ? "n0" : "f0";
-			return "printf 'link set lo up\\naddr add 10.9.0." + n + "/24 dev " + device + "\\naddr add fd09::" + n +
-			       "/64 nodad dev " + device + "\\nlink set " + device + " up\\n' | ip -n " +
-			       (n == "1" ? "near" : "far") + " -batch -";
+			return "printf 'link set lo up\\naddr add 10.9.0." + n + "/24 dev " + device +
+			       "\\naddr add fd09::" + n + "/64 nodad dev " + device + "\\nlink set " + device +
+			       " up\\n' | ip -n " + (n == "1" ? "near" : "far") + " -batch -";
 		};
 		made_ = run_command("set -e; printf 'netns add near\\nnetns add far\\nlink add n0 mtu " + size +
-				    " netns near type veth peer name f0 mtu " + size + " netns far\\n' | ip -batch -; " +
-				    end("1") + "; " + end("2"));
+				    " netns near type veth peer name f0 mtu " + size +
+				    " netns far\\n' | ip -batch -; " + end("1") + "; " + end("2"));
 		EXPECT_TRUE(made_) << command_said();
 	}
 	Network(const Network&) = delete;
@@ -49,7 +49,8 @@ public:
 	// A command inside one of them, such as "tc qdisc add dev n0 ...".
 	void in(const char* side, const std::string& command) const
 	{
-		EXPECT_TRUE(run_command(std::string("ip netns exec ") + side + " " + command)) << command << ": " << command_said();
+		EXPECT_TRUE(run_command(std::string("ip netns exec ") + side + " " + command))
+			<< command << ": " << command_said();
 	}
 	[[nodiscard]] static Fd socket(const char* side, int family, int type)
 	{

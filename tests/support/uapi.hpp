@@ -244,9 +244,8 @@ class Window {
 public:
 	Window() = default;
 	Window(int domain, std::uint32_t pool, std::size_t span, int protection)
-		: pool_(pool), span_(span),
-		  base_(::mmap(nullptr, span, protection, MAP_SHARED, domain,
-			       static_cast<off_t>(FBUFS_POOL_OFFSET(pool))))
+		: pool_(pool), span_(span), base_(::mmap(nullptr, span, protection, MAP_SHARED, domain,
+							 static_cast<off_t>(FBUFS_POOL_OFFSET(pool))))
 	{
 		error_ = base_ == MAP_FAILED ? errno : 0;
 	}
@@ -560,12 +559,12 @@ private:
 };
 
 // In a child process, where GoogleTest cannot tell: says what is wrong and exits with 1.
-#define CHILD_EXPECT(condition)                                                                             \
-	do {                                                                                                \
-		if (!(condition)) {                                                                         \
-			std::fprintf(stderr, "%s:%d: in the child: %s\n", __FILE__, __LINE__, #condition);  \
-			return 1;                                                                           \
-		}                                                                                           \
+#define CHILD_EXPECT(condition)                                                                                        \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			std::fprintf(stderr, "%s:%d: in the child: %s\n", __FILE__, __LINE__, #condition);             \
+			return 1;                                                                                      \
+		}                                                                                                      \
 	} while (0)
 
 } // namespace uapi

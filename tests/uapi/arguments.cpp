@@ -68,7 +68,8 @@ TEST_F(Rule16Errors, NumbersOutOfRange)
 	const auto before = gauges(to_);
 	std::vector<fbufs_buffer> one(1), none(0);
 	for (const int fd : {from_.domain.get(), channel_.sender.get()}) {
-		for (const std::uint64_t bytes : {std::uint64_t{0}, std::uint64_t{FBUFS_MAX_BYTES + 1}, std::uint64_t{1} << 63, ~std::uint64_t{0}})
+		for (const std::uint64_t bytes :
+		     {std::uint64_t{0}, std::uint64_t{FBUFS_MAX_BYTES + 1}, std::uint64_t{1} << 63, ~std::uint64_t{0}})
 			EXPECT_EQ(alloc(fd, bytes, one), -EINVAL) << bytes;
 		EXPECT_EQ(alloc(fd, page, none), -EINVAL);
 		fbufs_alloc args = {};
@@ -110,8 +111,8 @@ TEST_F(Rule16Errors, NumbersOutOfRange)
 	std::vector<fbufs_slice> slices(1);
 	EXPECT_EQ(receive(channel_.receiver, messages, slices), -EINVAL);
 	for (const __u64 position : {__u64{0}, FBUFS_POOL_OFFSET(from_.pool.out_pool) - 1,
-					     FBUFS_POOL_OFFSET(from_.pool.out_pool) + from_.pool.out_span,
-					     FBUFS_POOL_OFFSET(from_.pool.out_pool + 1), ~__u64{0}}) {
+				     FBUFS_POOL_OFFSET(from_.pool.out_pool) + from_.pool.out_span,
+				     FBUFS_POOL_OFFSET(from_.pool.out_pool + 1), ~__u64{0}}) {
 		fbufs_locate where = {};
 		where.size = sizeof(where);
 		where.position = position;
@@ -161,9 +162,10 @@ TEST_F(Rule16Errors, Attachment)
 		EXPECT_EQ(attach(fd, null), -EINVAL);
 		EXPECT_EQ(attach(fd, channel_.sender), -EINVAL);
 		EXPECT_EQ(in_child([&] {
-			CHILD_EXPECT(attach(fd, to_) == -EPERM);
-			return 0;
-		}), 0);
+				  CHILD_EXPECT(attach(fd, to_) == -EPERM);
+				  return 0;
+			  }),
+			  0);
 		EXPECT_EQ(end_info(fd).out_attached, 0u);
 		EXPECT_EQ(attach(fd, to_), 0);
 		EXPECT_EQ(attach(fd, to_), -EBUSY);
@@ -198,21 +200,22 @@ TEST_F(Rule16Errors, ForeignAndOldHandles)
 {
 	const auto buffers = own(2);
 	const __u64 handle = buffers[0].fbuf;
-	for (const __u64 wrong : {__u64{0}, ~__u64{0}, handle ^ 1ull << 48, handle ^ 1ull << 24,
-					  handle ^ 1ull << 40, handle ^ 1ull << 47, handle ^ 1ull << 23, handle ^ 1ull << 63,
-					  handle | 63, buffers[0].position}) {
+	for (const __u64 wrong :
+	     {__u64{0}, ~__u64{0}, handle ^ 1ull << 48, handle ^ 1ull << 24, handle ^ 1ull << 40, handle ^ 1ull << 47,
+	      handle ^ 1ull << 23, handle ^ 1ull << 63, handle | 63, buffers[0].position}) {
 		EXPECT_EQ(handles(from_.domain, FBUFS_FREE, {wrong}), -ENOENT) << std::hex << wrong;
 		EXPECT_EQ(send_one(channel_.sender, wrong, 0, 1), -ENOENT) << std::hex << wrong;
 	}
 	EXPECT_EQ(in_child([&] {
-		const Originator other(64 * page);
-		const Channel channel(other.domain, other.domain);
-		const fbufs_buffer mine = alloc_one(channel.sender);
-		CHILD_EXPECT(mine.fbuf != 0);
-		CHILD_EXPECT(handles(other.domain, FBUFS_FREE, {handle}) == -ENOENT);
-		CHILD_EXPECT(send_one(channel.sender, handle, 0, 1) == -ENOENT);
-		return 0;
-	}), 0);
+			  const Originator other(64 * page);
+			  const Channel channel(other.domain, other.domain);
+			  const fbufs_buffer mine = alloc_one(channel.sender);
+			  CHILD_EXPECT(mine.fbuf != 0);
+			  CHILD_EXPECT(handles(other.domain, FBUFS_FREE, {handle}) == -ENOENT);
+			  CHILD_EXPECT(send_one(channel.sender, handle, 0, 1) == -ENOENT);
+			  return 0;
+		  }),
+		  0);
 	EXPECT_EQ(state(buffers[0]), FBUFS_STATE_OWNED);
 	EXPECT_EQ(end_info(channel_.receiver).out_queued, 0u);
 
@@ -247,8 +250,16 @@ TEST_F(Rule16Errors, BadMessages)
 		{"too many", -EMSGSIZE, [](fbufs_message& message, fbufs_slice&) { message.slices = 2; }},
 		{"empty", -EINVAL, [](fbufs_message&, fbufs_slice& slice) { slice.length = 0; }},
 		{"too long", -ERANGE, [](fbufs_message&, fbufs_slice& slice) { slice.length = page + 1; }},
-		{"too far", -ERANGE, [](fbufs_message&, fbufs_slice& slice) { slice.offset = page; slice.length = 1; }},
-		{"wraps", -ERANGE, [](fbufs_message&, fbufs_slice& slice) { slice.offset = ~0u; slice.length = 1; }},
+		{"too far", -ERANGE,
+		 [](fbufs_message&, fbufs_slice& slice) {
+			 slice.offset = page;
+			 slice.length = 1;
+		 }},
+		{"wraps", -ERANGE,
+		 [](fbufs_message&, fbufs_slice& slice) {
+			 slice.offset = ~0u;
+			 slice.length = 1;
+		 }},
 		{"wraps twice", -ERANGE, [](fbufs_message&, fbufs_slice& slice) { slice.offset = slice.length = ~0u; }},
 		{"no hold", -ENOENT, [](fbufs_message&, fbufs_slice& slice) { slice.hold = 1; }},
 		{"no fbuf", -ENOENT, [](fbufs_message&, fbufs_slice& slice) { slice.fbuf += 1; }},
@@ -282,7 +293,8 @@ TEST_F(Rule16Errors, BadMessages)
 		EXPECT_EQ(locate(from_.domain, buffer.position).out_locked, 0u);
 		EXPECT_FALSE(store_faults(from_.at(buffer)));
 		EXPECT_EQ(gauges(to_)[FBUFS_GAUGE_PAGES], before[FBUFS_GAUGE_PAGES]);
-		for (const fbufs_counter which : {FBUFS_COUNT_MESSAGES_SENT, FBUFS_COUNT_BYTES_SENT, FBUFS_COUNT_FAULTS_DENIED})
+		for (const fbufs_counter which :
+		     {FBUFS_COUNT_MESSAGES_SENT, FBUFS_COUNT_BYTES_SENT, FBUFS_COUNT_FAULTS_DENIED})
 			EXPECT_EQ(counters(from_.domain)[which], counted[which]);
 		EXPECT_EQ(end_info(channel.receiver).out_queued, 0u);
 	}
@@ -294,7 +306,8 @@ TEST_F(Rule16Errors, BadMessages)
 
 TEST_F(Rule16Errors, AVectorStopsAtTheFirstFailure)
 {
-	for (const std::size_t at : {std::size_t{0}, std::size_t{2}, std::size_t{31}, std::size_t{32}, std::size_t{39}}) {
+	for (const std::size_t at :
+	     {std::size_t{0}, std::size_t{2}, std::size_t{31}, std::size_t{32}, std::size_t{39}}) {
 		std::vector<std::uint64_t> names;
 		const auto buffers = own(40);
 		for (const fbufs_buffer& buffer : buffers)
@@ -322,7 +335,8 @@ TEST_F(Rule16Errors, AVectorStopsAtTheFirstFailure)
 
 TEST_F(Rule16Errors, ASendStopsAtTheFirstFailure)
 {
-	for (const std::size_t at : {std::size_t{0}, std::size_t{2}, std::size_t{31}, std::size_t{32}, std::size_t{39}}) {
+	for (const std::size_t at :
+	     {std::size_t{0}, std::size_t{2}, std::size_t{31}, std::size_t{32}, std::size_t{39}}) {
 		const auto buffers = own(40);
 		std::vector<fbufs_message> messages(40);
 		std::vector<fbufs_slice> slices(40);
@@ -389,7 +403,8 @@ TEST_F(Rule16Errors, AllocIntoAnArrayThatEndsTooEarly)
 	EXPECT_TRUE(told == -EFAULT || (told > 0 && told <= 3)) << told;
 	int owned = 0;
 	for (std::uint64_t at = 0; at < from_.pool.out_span; at += page)
-		owned += locate(from_.domain, FBUFS_POOL_OFFSET(from_.pool.out_pool) + at).out_state == FBUFS_STATE_OWNED;
+		owned += locate(from_.domain, FBUFS_POOL_OFFSET(from_.pool.out_pool) + at).out_state ==
+			 FBUFS_STATE_OWNED;
 	EXPECT_EQ(owned, std::max(told, 0l));
 	std::vector<fbufs_buffer> rest(pool_pages);
 	EXPECT_EQ(alloc(from_.domain, page, rest, FBUFS_DONTWAIT), pool_pages - owned);
@@ -477,7 +492,8 @@ TEST_F(Rule16Errors, ARefillThatCannotBeToldAboutIsNotMade)
 	EXPECT_LE(args.out_refilled, 1u);
 	std::uint32_t owned = 0;
 	for (std::uint64_t at = 0; at < from_.pool.out_span; at += page)
-		owned += locate(from_.domain, FBUFS_POOL_OFFSET(from_.pool.out_pool) + at).out_state == FBUFS_STATE_OWNED;
+		owned += locate(from_.domain, FBUFS_POOL_OFFSET(from_.pool.out_pool) + at).out_state ==
+			 FBUFS_STATE_OWNED;
 	EXPECT_EQ(owned, args.out_refilled);
 	EXPECT_EQ(Received(channel_.receiver).result, 1);
 }

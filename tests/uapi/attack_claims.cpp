@@ -175,7 +175,9 @@ TEST_F(Claims, OneFbufInTwoMessagesOfOneCallGoesWithTheFirst)
 	slice.length = 8;
 	fbufs_message message = {};
 	message.slices = 1;
-	EXPECT_EQ(send(sender, std::vector<fbufs_message>(60, message), std::vector<fbufs_slice>(60, slice), FBUFS_DONTWAIT), 1);
+	EXPECT_EQ(send(sender, std::vector<fbufs_message>(60, message), std::vector<fbufs_slice>(60, slice),
+		       FBUFS_DONTWAIT),
+		  1);
 	EXPECT_FALSE(can_store(buffer, 2));
 }
 

@@ -270,7 +270,8 @@ TEST_P(Confidentiality, AForwardedSliceShowsItsPagesOnly)
 	fbufs_message message = {};
 	message.slices = 1;
 	// Not what the held message does not contain.
-	for (const std::uint32_t offset : {0U, std::uint32_t{page - 1}, std::uint32_t{4 * page + 1}, std::uint32_t{5 * page}}) {
+	for (const std::uint32_t offset :
+	     {0U, std::uint32_t{page - 1}, std::uint32_t{4 * page + 1}, std::uint32_t{5 * page}}) {
 		slices[0].offset = offset;
 		EXPECT_EQ(send(sender, {message}, slices), -EACCES) << offset;
 	}
@@ -341,7 +342,8 @@ TEST_P(Confidentiality, AClosedReceiverKeepsOnlyWhatItHolds)
 	ASSERT_EQ(alloc(line.sender, page, next), 3);
 	for (const auto& buffer : next) {
 		std::memset(origin.at(buffer), 0x77, page);
-		EXPECT_TRUE(faults([&] { EXPECT_NE(*line.peer.window.at(buffer.position), 0x77) << "reads what comes next"; }));
+		EXPECT_TRUE(faults(
+			[&] { EXPECT_NE(*line.peer.window.at(buffer.position), 0x77) << "reads what comes next"; }));
 	}
 	// Mapping the pool again is for those who have something to do with it.
 	line.peer.window = Window();

@@ -129,8 +129,7 @@ private:
 		std::uint64_t position = 0; // of the first message, which it keeps
 		for (char order; ::read(orders_.out, &order, 1) == 1;) {
 			if (order == 'r') {
-				if (uapi::receive(receiver, messages, slices) != 1 ||
-				    ::write(answers_.in, "g", 1) != 1)
+				if (uapi::receive(receiver, messages, slices) != 1 || ::write(answers_.in, "g", 1) != 1)
 					return 3;
 				position = position ? position : slices[0].position;
 			} else if (::write(answers_.in, window.at(position), fbuf_bytes) !=
@@ -147,7 +146,7 @@ private:
 
 enum class Pages { fresh, touched };
 enum class Through { originator, receiver };
-enum class Entries { gone, back }; // whether page-table entries are there when the attack begins
+enum class Entries { gone, back };	// whether page-table entries are there when the attack begins
 enum class Way { given, lent, kernel }; // how the fbuf goes: in a message, or by a write that the kernel is at
 
 // What a pool does with stores, and how its fbuf goes.
@@ -186,8 +185,8 @@ public:
 	void map_receiver() { window = Window(domain, origin.pool.out_pool, origin.pool.out_span, PROT_READ); }
 	void map_originator()
 	{
-		origin.window = Window(origin.domain, origin.pool.out_pool, origin.pool.out_span,
-				       PROT_READ | PROT_WRITE);
+		origin.window =
+			Window(origin.domain, origin.pool.out_pool, origin.pool.out_span, PROT_READ | PROT_WRITE);
 	}
 
 	void send()
@@ -205,7 +204,8 @@ public:
 	{
 		sent = true;
 		if (pool.way == Way::kernel) {
-			ASSERT_EQ(submit(origin.domain, write_op(socket_.in), {slice_of(buffer.fbuf, 0, fbuf_bytes)}), 1);
+			ASSERT_EQ(submit(origin.domain, write_op(socket_.in), {slice_of(buffer.fbuf, 0, fbuf_bytes)}),
+				  1);
 			ASSERT_EQ(locate(origin.domain, buffer.position).out_state, FBUFS_STATE_SENT);
 			return;
 		}
@@ -470,7 +470,9 @@ void store_same_thread(Target& target)
 		asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(evil) : "memory");
 	});
 	// Over the border of two pages.
-	EXPECT_EQ(end_of(target, [=] { asm volatile("movq %1, %0" : "=m"(at[-4]) : "r"(0x1122334455667788)); }),
+	EXPECT_EQ(end_of(target, [=] { asm volatile("movq %1, %0"
+						    : "=m"(at[-4])
+						    : "r"(0x1122334455667788)); }),
 		  usual_end(target));
 }
 
@@ -520,7 +522,8 @@ int cloned(void* argument)
 {
 	const auto& target = *static_cast<Target*>(argument);
 	for (std::size_t i = 0; i < fbuf_bytes; i += page)
-		if (end_of(target, [&] { *static_cast<volatile std::uint8_t*>(target.at(i)) = evil; }) != usual_end(target))
+		if (end_of(target, [&] { *static_cast<volatile std::uint8_t*>(target.at(i)) = evil; }) !=
+		    usual_end(target))
 			return 1;
 	const Pipe pipe;
 	if (::write(pipe.in, "\xee", 1) != 1 || result_of(::read(pipe.out, target.at(), 1)) != target.stored(1))
@@ -609,7 +612,8 @@ void module_outputs(Target& target)
 	for (int i = 0; i < 8; i++)
 		EXPECT_EQ(call(target.scene.sender, FBUFS_ALLOC, args), target.stored(1));
 	if (!target.copies()) {
-		EXPECT_LE(gauges(target.scene.origin.domain)[FBUFS_GAUGE_PAGES], pages_before + 1) << "lost by failed calls";
+		EXPECT_LE(gauges(target.scene.origin.domain)[FBUFS_GAUGE_PAGES], pages_before + 1)
+			<< "lost by failed calls";
 	}
 	fbufs_receive receive_args = {};
 	receive_args.size = sizeof(receive_args);
@@ -644,7 +648,8 @@ void module_outputs(Target& target)
 void protect(Target& target)
 {
 	target.scene.send();
-	for (const int protection : {PROT_READ, PROT_READ | PROT_WRITE, PROT_NONE, PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC}) {
+	for (const int protection :
+	     {PROT_READ, PROT_READ | PROT_WRITE, PROT_NONE, PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC}) {
 		EXPECT_EQ(result_of(::mprotect(target.at(), fbuf_bytes, protection)), -EACCES) << protection;
 		EXPECT_EQ(result_of(::mprotect(target.at(page), page, protection)), -EACCES) << protection;
 		EXPECT_EQ(result_of(::mprotect(target.window.base(), target.window.span(), protection)), -EACCES)
@@ -750,8 +755,7 @@ void second_window(Target& target)
 	EXPECT_EQ(try_map(span, PROT_READ | PROT_EXEC, MAP_SHARED, target.domain, offset), -EACCES);
 	EXPECT_EQ(try_map(span, both, MAP_PRIVATE, target.domain, offset), -EINVAL);
 	EXPECT_EQ(try_map(page, PROT_READ, MAP_SHARED, target.domain, offset), -EINVAL);
-	EXPECT_EQ(try_map(page, both, MAP_SHARED, target.domain,
-			  target.scene.buffer.position), -EINVAL);
+	EXPECT_EQ(try_map(page, both, MAP_SHARED, target.domain, target.scene.buffer.position), -EINVAL);
 	EXPECT_EQ(try_map(span, both, MAP_SHARED, stranger, offset), -ENOENT);
 	EXPECT_EQ(try_map(span, PROT_READ, MAP_SHARED, stranger, offset), -ENOENT);
 	expect_all_stores_refused(target);
@@ -770,7 +774,8 @@ void map_files(Target& target)
 		const Bytes data(page, evil);
 		EXPECT_LT(::pwrite(file, data.data(), page, 0), 0);
 		EXPECT_LT(try_map(target.window.span(), PROT_READ | PROT_WRITE, MAP_SHARED, file,
-				  FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool)), 0);
+				  FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool)),
+			  0);
 	}
 }
 
@@ -781,7 +786,8 @@ void remap_pages(Target& target)
 	EXPECT_LT(result_of(::syscall(SYS_remap_file_pages, target.at(), page, 0, neighbour, 0)), 0);
 	EXPECT_LT(result_of(::syscall(SYS_remap_file_pages, target.at(), fbuf_bytes, 0, neighbour, 0)), 0);
 	EXPECT_LT(result_of(::syscall(SYS_remap_file_pages, target.window.base(), target.window.span(), 0,
-				      FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool) / page, 0)), 0);
+				      FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool) / page, 0)),
+		  0);
 	expect_all_stores_refused(target);
 }
 
@@ -896,8 +902,9 @@ void userfault(Target& target)
 	target.scene.send();
 	const Fd fd = open_userfaultfd(0);
 	ASSERT_GE(fd.get(), 0);
-	for (const std::uint64_t mode : {UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MINOR,
-					 UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP}) {
+	for (const std::uint64_t mode :
+	     {UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MINOR,
+	      UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP}) {
 		EXPECT_EQ(userfault_register(fd, target.at(), fbuf_bytes, mode), -EINVAL) << mode;
 		EXPECT_EQ(userfault_register(fd, target.window.base(), target.window.span(), mode), -EINVAL) << mode;
 	}
@@ -921,7 +928,8 @@ void userfault_async(Target& target)
 	const Fd fd = open_userfaultfd(userfault_wp_async | userfault_wp_unpopulated);
 	ASSERT_GE(fd.get(), 0);
 	expect_userfault_works(fd, UFFDIO_REGISTER_MODE_WP);
-	const bool on = userfault_register(fd, target.window.base(), target.window.span(), UFFDIO_REGISTER_MODE_WP) == 0;
+	const bool on =
+		userfault_register(fd, target.window.base(), target.window.span(), UFFDIO_REGISTER_MODE_WP) == 0;
 	userfault_protect(fd, target.at(), fbuf_bytes, UFFDIO_WRITEPROTECT_MODE_WP);
 	if (on && target.own) {
 		// While the originator owns it, it stays writable.
@@ -1077,8 +1085,14 @@ void ring_pipe_pending(Target& target, unsigned char flags)
 	expect_all_stores_refused(target);
 }
 
-void ring_pipe_polled(Target& target) { ring_pipe_pending(target, 0); }
-void ring_pipe_worker(Target& target) { ring_pipe_pending(target, IOSQE_ASYNC); }
+void ring_pipe_polled(Target& target)
+{
+	ring_pipe_pending(target, 0);
+}
+void ring_pipe_worker(Target& target)
+{
+	ring_pipe_pending(target, IOSQE_ASYNC);
+}
 
 void read_blocked(Target& target)
 {
@@ -1109,18 +1123,21 @@ void advise(Target& target)
 		advices.push_back(advice);
 	for (const int advice : advices) {
 		for (const bool whole : {false, true}) {
-			const long result = whole ? result_of(::madvise(target.window.base(), target.window.span(), advice)) :
-						    result_of(::madvise(target.at(), fbuf_bytes, advice));
+			const long result =
+				whole ? result_of(::madvise(target.window.base(), target.window.span(), advice))
+				      : result_of(::madvise(target.at(), fbuf_bytes, advice));
 			if (advice == MADV_DOFORK || advice == MADV_DODUMP || advice == MADV_REMOVE ||
 			    advice == MADV_DONTNEED || advice == 23 /* MADV_POPULATE_WRITE */) {
 				EXPECT_LT(result, 0) << advice;
 			}
-			EXPECT_TRUE(target.scene.look() == target.scene.expected) << "madvise " << advice << ": " << result;
+			EXPECT_TRUE(target.scene.look() == target.scene.expected)
+				<< "madvise " << advice << ": " << result;
 			expect_store_refused(target, page);
 		}
 	}
 	EXPECT_EQ(in_child([&] { return static_cast<int>(*static_cast<volatile std::uint8_t*>(target.at())); }),
-		  128 + SIGSEGV) << "a child inherits the window";
+		  128 + SIGSEGV)
+		<< "a child inherits the window";
 	expect_all_stores_refused(target);
 }
 
@@ -1134,7 +1151,8 @@ void map_over(Target& target)
 	EXPECT_EQ(errno, EINVAL);
 	expect_all_stores_refused(target);
 	// All of it is an unmap; what is stored there then is nobody's.
-	ASSERT_EQ(::mmap(target.window.base(), target.window.span(), PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, -1, 0),
+	ASSERT_EQ(::mmap(target.window.base(), target.window.span(), PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, -1,
+			 0),
 		  target.window.base());
 	std::memset(target.at(), evil, fbuf_bytes);
 	target.scene.check_elsewhere();
@@ -1154,9 +1172,10 @@ void map_over(Target& target)
 void map_over_itself(Target& target)
 {
 	target.scene.send();
-	void* const result = ::mmap(target.window.base(), target.window.span(),
-				    target.own ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_FIXED, target.domain,
-				    static_cast<off_t>(FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool)));
+	void* const result =
+		::mmap(target.window.base(), target.window.span(), target.own ? PROT_READ | PROT_WRITE : PROT_READ,
+		       MAP_SHARED | MAP_FIXED, target.domain,
+		       static_cast<off_t>(FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool)));
 	if (result == MAP_FAILED) {
 		EXPECT_EQ(errno, EEXIST);
 		// Whether the old one survived a refusal is the core's to say.
@@ -1222,13 +1241,20 @@ void fork_child(Target& target)
 	const std::uint64_t offset = FBUFS_POOL_OFFSET(target.scene.origin.pool.out_pool);
 	EXPECT_EQ(in_child([&] { return static_cast<int>(*static_cast<volatile std::uint8_t*>(target.at())); }),
 		  128 + SIGSEGV);
-	EXPECT_EQ(in_child([&] { *static_cast<volatile std::uint8_t*>(target.at()) = evil; return 0; }), 128 + SIGSEGV);
 	EXPECT_EQ(in_child([&] {
-		return static_cast<int>(-try_map(target.window.span(), PROT_READ, MAP_SHARED, target.domain, offset));
-	}), EPERM);
+			  *static_cast<volatile std::uint8_t*>(target.at()) = evil;
+			  return 0;
+		  }),
+		  128 + SIGSEGV);
 	EXPECT_EQ(in_child([&] {
-		return static_cast<int>(-handles(target.scene.domain, FBUFS_RELEASE, {target.scene.held}));
-	}), EPERM);
+			  return static_cast<int>(
+				  -try_map(target.window.span(), PROT_READ, MAP_SHARED, target.domain, offset));
+		  }),
+		  EPERM);
+	EXPECT_EQ(in_child([&] {
+			  return static_cast<int>(-handles(target.scene.domain, FBUFS_RELEASE, {target.scene.held}));
+		  }),
+		  EPERM);
 	expect_all_stores_refused(target);
 }
 
@@ -1237,7 +1263,8 @@ void futexes(Target& target)
 	target.scene.send();
 	auto* const word = reinterpret_cast<std::uint32_t*>(target.at());
 	std::uint32_t other = 0;
-	const long private_lock = result_of(::syscall(SYS_futex, word, FUTEX_TRYLOCK_PI | FUTEX_PRIVATE_FLAG, 0, nullptr));
+	const long private_lock =
+		result_of(::syscall(SYS_futex, word, FUTEX_TRYLOCK_PI | FUTEX_PRIVATE_FLAG, 0, nullptr));
 	// In a copy, a word that is 0 can be had.
 	EXPECT_EQ(private_lock == 0, target.copies() && target.scene.expected[0] == 0) << private_lock;
 	const long wake = result_of(::syscall(SYS_futex, &other, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 1, 1L, word,
@@ -1352,26 +1379,33 @@ std::string name_of(const testing::TestParamInfo<Parameter>& test)
 	const auto& [attack, pages, through, entries, pool] = test.param;
 	return std::string(attack.name) + (pages == Pages::fresh ? "_fresh" : "_touched") +
 	       (through == Through::originator ? "_originator" : "_receiver") +
-	       (entries == Entries::gone ? "_gone" : "_back") + (pool.way == Way::given ? "" : std::string("_") + pool.name);
+	       (entries == Entries::gone ? "_gone" : "_back") +
+	       (pool.way == Way::given ? "" : std::string("_") + pool.name);
 }
 
 INSTANTIATE_TEST_SUITE_P(Attack, Lock,
-	testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::fresh, Pages::touched),
-			 testing::Values(Through::originator, Through::receiver),
-			 testing::Values(Entries::gone, Entries::back), testing::Values(given)), name_of);
+			 testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::fresh, Pages::touched),
+					  testing::Values(Through::originator, Through::receiver),
+					  testing::Values(Entries::gone, Entries::back), testing::Values(given)),
+			 name_of);
 
 INSTANTIATE_TEST_SUITE_P(AttackOfLentFresh, Lock,
-	testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::fresh), testing::Values(Through::originator),
-			 testing::Values(Entries::gone), testing::ValuesIn(lent)), name_of);
+			 testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::fresh),
+					  testing::Values(Through::originator), testing::Values(Entries::gone),
+					  testing::ValuesIn(lent)),
+			 name_of);
 
 INSTANTIATE_TEST_SUITE_P(AttackOfLent, Lock,
-	testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::touched),
-			 testing::Values(Through::originator, Through::receiver),
-			 testing::Values(Entries::back), testing::ValuesIn(lent)), name_of);
+			 testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::touched),
+					  testing::Values(Through::originator, Through::receiver),
+					  testing::Values(Entries::back), testing::ValuesIn(lent)),
+			 name_of);
 
 INSTANTIATE_TEST_SUITE_P(AttackOfTheKernels, Lock,
-	testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::touched), testing::Values(Through::originator),
-			 testing::Values(Entries::back), testing::ValuesIn(kernel)), name_of);
+			 testing::Combine(testing::ValuesIn(attacks), testing::Values(Pages::touched),
+					  testing::Values(Through::originator), testing::Values(Entries::back),
+					  testing::ValuesIn(kernel)),
+			 name_of);
 
 // The lock is the whole fbuf's, also where no slice of the message lies.
 TEST(LockExtent, IsTheWholeFbuf)
@@ -1411,9 +1445,13 @@ TEST(LockExtent, IsEachFbufOfAVector)
 			// 0, 3, 4, 7, 8, ...: runs, gaps, and downwards.
 			if (i % 4 != 0 && i % 4 != 3)
 				continue;
-			messages.insert(messages.begin(), fbufs_message{.message = 0, .cookie = i, .length = 0, .slices = 1, .flags = 0});
-			slices.insert(slices.begin(), fbufs_slice{.fbuf = buffers[i].fbuf, .hold = 0, .position = 0,
-								  .offset = 0, .length = 2 * page});
+			messages.insert(messages.begin(),
+					fbufs_message{.message = 0, .cookie = i, .length = 0, .slices = 1, .flags = 0});
+			slices.insert(slices.begin(), fbufs_slice{.fbuf = buffers[i].fbuf,
+								  .hold = 0,
+								  .position = 0,
+								  .offset = 0,
+								  .length = 2 * page});
 		}
 		ASSERT_EQ(send(sender, messages, slices), static_cast<long>(messages.size()));
 		for (std::size_t i = 0; i < 32; i++) {

@@ -15,7 +15,7 @@ using namespace uapi;
 
 TEST(Cgroup, DISABLED_PagesAreChargedToTheCaller)
 {
-	const char *mebibytes = std::getenv("FBUFS_CGROUP_MIB");
+	const char* mebibytes = std::getenv("FBUFS_CGROUP_MIB");
 	ASSERT_NE(mebibytes, nullptr);
 	const std::size_t limit = std::strtoul(mebibytes, nullptr, 10);
 	Originator origin(256 << 20);

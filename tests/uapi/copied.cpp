@@ -35,7 +35,10 @@ struct Pair {
 	{
 	}
 	[[nodiscard]] std::uint64_t count(fbufs_counter which) const { return counters(from.domain)[which]; }
-	[[nodiscard]] std::uint32_t state(std::uint64_t position) const { return locate(from.domain, position).out_state; }
+	[[nodiscard]] std::uint32_t state(std::uint64_t position) const
+	{
+		return locate(from.domain, position).out_state;
+	}
 	[[nodiscard]] std::uint32_t queued() const { return end_info(channel.receiver).out_queued; }
 	[[nodiscard]] Bytes bytes(const Received& received) const
 	{
@@ -258,8 +261,8 @@ TEST(CopiedRule09, UncachedReceiversLoseIt)
 TEST_P(Copied, Rule12ArrivesAsSent)
 {
 	Pair pair(GetParam());
-	for (const std::size_t bytes : {std::size_t{1}, std::size_t{7}, std::size_t{64}, page - 1, page, page + 1, 3 * page,
-					std::size_t{FBUFS_MAX_COPY}}) {
+	for (const std::size_t bytes : {std::size_t{1}, std::size_t{7}, std::size_t{64}, page - 1, page, page + 1,
+					3 * page, std::size_t{FBUFS_MAX_COPY}}) {
 		const Bytes data = pattern(bytes, static_cast<unsigned>(bytes));
 		const auto before = pair.count(FBUFS_COUNT_BYTES_COPIED);
 		ASSERT_EQ(send_copied(pair.channel.sender, data.data(), bytes, bytes + 1), 1);
@@ -271,7 +274,8 @@ TEST_P(Copied, Rule12ArrivesAsSent)
 		EXPECT_EQ(received.message.slices, 1u);
 		EXPECT_EQ(received.slices[0].offset, 0u);
 		EXPECT_EQ(pair.bytes(received), data);
-		EXPECT_EQ(locate(pair.from.domain, received.slices[0].position).out_bytes, (bytes + page - 1) / page * page);
+		EXPECT_EQ(locate(pair.from.domain, received.slices[0].position).out_bytes,
+			  (bytes + page - 1) / page * page);
 		EXPECT_EQ(pair.release(received), 1);
 	}
 }
@@ -324,8 +328,10 @@ TEST_P(Copied, Rule12MixesWithFbufsAndHeldMessages)
 	const fbufs_buffer more = alloc_one(pair.channel.sender);
 	*pair.from.at(more) = 43;
 	ASSERT_EQ(send(pair.channel.sender, {copied_message(), plain, copied_message(2), both, copied_message()},
-		       {memory_slice(bytes, 1), slice_of(own.fbuf, 0, 1), memory_slice(bytes + 1, 1), memory_slice(bytes, 1),
-			slice_of(sent.fbuf, 0, 1, held.handle()), slice_of(more.fbuf, 0, 1), memory_slice(bytes + 2, 1)}), 5);
+		       {memory_slice(bytes, 1), slice_of(own.fbuf, 0, 1), memory_slice(bytes + 1, 1),
+			memory_slice(bytes, 1), slice_of(sent.fbuf, 0, 1, held.handle()), slice_of(more.fbuf, 0, 1),
+			memory_slice(bytes + 2, 1)}),
+		  5);
 	for (const Bytes& want : {Bytes{1}, Bytes{42}, Bytes{2, 1}, Bytes{41, 43}, Bytes{3}}) {
 		const Received received(pair.channel.receiver);
 		EXPECT_EQ(pair.bytes(received), want);
@@ -338,8 +344,8 @@ TEST_P(Copied, Rule12AVectorStopsAtTheFirstFailure)
 {
 	Pair pair(GetParam());
 	const Bytes data = pattern(100);
-	const std::vector<fbufs_slice> slices = {memory_slice(data.data(), 100), memory_slice(data.data(), 100), memory_slice(nullptr, 100),
-						 memory_slice(data.data(), 100)};
+	const std::vector<fbufs_slice> slices = {memory_slice(data.data(), 100), memory_slice(data.data(), 100),
+						 memory_slice(nullptr, 100), memory_slice(data.data(), 100)};
 	const std::vector<fbufs_message> messages(4, copied_message());
 	EXPECT_EQ(send(pair.channel.sender, messages, slices), 2);
 	EXPECT_EQ(pair.queued(), 2u);
@@ -358,7 +364,8 @@ TEST(CopiedRule13, AFullQueueIsEagainAndCopiesNothing)
 	Pair pair(0, 4 << 20, 4);
 	const Bytes data = pattern(100);
 	const std::vector<fbufs_slice> slices(6, memory_slice(data.data(), 100));
-	EXPECT_EQ(send(pair.channel.sender, std::vector<fbufs_message>(6, copied_message()), slices, FBUFS_DONTWAIT), 4);
+	EXPECT_EQ(send(pair.channel.sender, std::vector<fbufs_message>(6, copied_message()), slices, FBUFS_DONTWAIT),
+		  4);
 	EXPECT_EQ(send_copied(pair.channel.sender, data.data(), 100), -EAGAIN);
 	EXPECT_EQ(pair.count(FBUFS_COUNT_BYTES_COPIED), 400u);
 	EXPECT_FALSE(polls(pair.channel.sender, POLLOUT));
@@ -412,7 +419,8 @@ TEST(CopiedRule13, APoolFullOfOwnFbufsIsEnobufs)
 	std::vector<fbufs_buffer> own(2);
 	ASSERT_EQ(alloc(pair.channel.sender, page, own), 2);
 	EXPECT_EQ(send_copied(pair.channel.sender, "x", 1, 0, 0), -ENOBUFS);
-	EXPECT_EQ(send_copied(pair.channel.sender, pattern(3 * page).data(), 3 * page, 0, 0), -ENOBUFS) << "larger than it";
+	EXPECT_EQ(send_copied(pair.channel.sender, pattern(3 * page).data(), 3 * page, 0, 0), -ENOBUFS)
+		<< "larger than it";
 	// One at home on another list makes room.
 	ASSERT_EQ(handles(pair.from.domain, FBUFS_FREE, {own[0].fbuf}), 1);
 	EXPECT_EQ(send_copied(pair.channel.sender, "x", 1, 0, 0), 1);
@@ -484,20 +492,25 @@ protected:
 TEST_F(CopiedRule16, Lengths)
 {
 	refused(-EINVAL, copied_message(), {memory_slice(data_.data(), 0)}, "nothing");
-	refused(-EINVAL, copied_message(2), {memory_slice(data_.data(), 1), memory_slice(data_.data(), 0)}, "a slice of nothing");
+	refused(-EINVAL, copied_message(2), {memory_slice(data_.data(), 1), memory_slice(data_.data(), 0)},
+		"a slice of nothing");
 	refused(-EINVAL, copied_message(0), {memory_slice(data_.data(), 1)}, "no slices");
 	refused(-EMSGSIZE, copied_message(), {memory_slice(data_.data(), FBUFS_MAX_COPY + 1)}, "too long");
 	refused(-EMSGSIZE, copied_message(), {memory_slice(data_.data(), ~0u)}, "much too long");
-	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), ~0u), memory_slice(data_.data(), 2)}, "an overflow");
-	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), FBUFS_MAX_COPY), memory_slice(data_.data(), 1)}, "too long together");
-	refused(-EMSGSIZE, copied_message(17), std::vector<fbufs_slice>(17, memory_slice(data_.data(), 1)), "too many slices");
+	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), ~0u), memory_slice(data_.data(), 2)},
+		"an overflow");
+	refused(-EMSGSIZE, copied_message(2),
+		{memory_slice(data_.data(), FBUFS_MAX_COPY), memory_slice(data_.data(), 1)}, "too long together");
+	refused(-EMSGSIZE, copied_message(17), std::vector<fbufs_slice>(17, memory_slice(data_.data(), 1)),
+		"too many slices");
 	refused(-EMSGSIZE, copied_message(2), {memory_slice(data_.data(), 1)}, "more slices than there are");
 }
 
 TEST_F(CopiedRule16, Fields)
 {
 	const fbufs_slice good = memory_slice(data_.data(), 1);
-	for (const std::uint32_t flag : {FBUFS_MESSAGE_NOTICE, FBUFS_MESSAGE_LOCKED, FBUFS_MESSAGE_LEND, 1u << 4, 1u << 31}) {
+	for (const std::uint32_t flag :
+	     {FBUFS_MESSAGE_NOTICE, FBUFS_MESSAGE_LOCKED, FBUFS_MESSAGE_LEND, 1u << 4, 1u << 31}) {
 		fbufs_message message = copied_message();
 		message.flags |= flag;
 		refused(-EINVAL, message, {good}, "a flag");
@@ -520,20 +533,24 @@ TEST_F(CopiedRule16, Addresses)
 {
 	refused(-EFAULT, copied_message(), {memory_slice(nullptr, 1)}, "NULL");
 	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(~0ull), 1)}, "the last byte");
-	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(0xffff888000000000ull), 8)}, "the kernel's");
-	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(0x7ffffffff000ull), FBUFS_MAX_COPY)}, "across the end");
+	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(0xffff888000000000ull), 8)},
+		"the kernel's");
+	refused(-EFAULT, copied_message(), {memory_slice(reinterpret_cast<void*>(0x7ffffffff000ull), FBUFS_MAX_COPY)},
+		"across the end");
 	auto* end = static_cast<std::uint8_t*>(
 		::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	ASSERT_NE(end, MAP_FAILED);
 	ASSERT_EQ(::mprotect(end + page, page, PROT_NONE), 0);
 	refused(-EFAULT, copied_message(), {memory_slice(end + page - 10, 11)}, "what ends too early");
-	refused(-EFAULT, copied_message(2), {memory_slice(data_.data(), 100), memory_slice(end + page, 1)}, "the second slice");
+	refused(-EFAULT, copied_message(2), {memory_slice(data_.data(), 100), memory_slice(end + page, 1)},
+		"the second slice");
 	EXPECT_EQ(pair_.count(FBUFS_COUNT_BYTES_COPIED), 0u);
 	EXPECT_EQ(send_copied(pair_.channel.sender, end + page - 10, 10), 1) << "all that there is";
 	EXPECT_EQ(pair_.bytes(Received(pair_.channel.receiver)), Bytes(10));
 
 	// Fbufs that the caller may not read are no memory of the caller's either.
-	refused(-EFAULT, copied_message(), {memory_slice(pair_.from.window.base() + 512 * page, 1)}, "a window without an fbuf");
+	refused(-EFAULT, copied_message(), {memory_slice(pair_.from.window.base() + 512 * page, 1)},
+		"a window without an fbuf");
 	::munmap(end, 2 * page);
 }
 
@@ -581,7 +598,8 @@ TEST_F(CopiedRule16, NotWithoutAPoolNorForOthers)
 	ASSERT_EQ(channel_create(pair_.from.domain, 0, 0, sender, receiver), 0);
 	EXPECT_EQ(send_copied(sender, data_.data(), 1), -ENXIO) << "not attached";
 	EXPECT_EQ(send_copied(pair_.channel.receiver, data_.data(), 1), -ENOTTY);
-	EXPECT_EQ(in_child([&] { return static_cast<int>(-send_copied(pair_.channel.sender, data_.data(), 1)); }), EPERM);
+	EXPECT_EQ(in_child([&] { return static_cast<int>(-send_copied(pair_.channel.sender, data_.data(), 1)); }),
+		  EPERM);
 	const Channel gone(pair_.from.domain, pair_.to);
 	const_cast<Fd&>(gone.receiver).reset();
 	EXPECT_EQ(send_copied(gone.sender, data_.data(), 1), -EPIPE);

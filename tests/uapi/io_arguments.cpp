@@ -38,7 +38,8 @@ protected:
 		EXPECT_EQ(gauges(actor.domain), before) << what;
 		EXPECT_TRUE(finish(actor.domain, 1, 0).empty()) << what;
 	}
-	void expect_refused(const char* what, long error, const fbufs_io_op& op, const std::vector<fbufs_slice>& slices = {})
+	void expect_refused(const char* what, long error, const fbufs_io_op& op,
+			    const std::vector<fbufs_slice>& slices = {})
 	{
 		EXPECT_EQ(result_of(op, slices), -error) << what;
 		expect_unchanged(what);
@@ -56,7 +57,8 @@ TEST_F(IoArguments, Structure)
 {
 	fbufs_io args = arguments();
 	EXPECT_EQ(call(actor.domain, FBUFS_IO, args), 0) << "nothing to do";
-	for (const std::uint32_t size : {0u, 4u, 8u, static_cast<unsigned>(sizeof(args)) - 8, static_cast<unsigned>(sizeof(args)) - 1}) {
+	for (const std::uint32_t size :
+	     {0u, 4u, 8u, static_cast<unsigned>(sizeof(args)) - 8, static_cast<unsigned>(sizeof(args)) - 1}) {
 		args = arguments();
 		args.size = size;
 		EXPECT_EQ(call(actor.domain, FBUFS_IO, args), -EINVAL) << size;
@@ -123,8 +125,8 @@ TEST_F(IoArguments, Pointers)
 		expect_unchanged("pointers");
 	}
 	// The second slice is behind the end of memory: the first one's fbuf is free again.
-	auto* const pages = static_cast<std::uint8_t*>(::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE,
-							      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	auto* const pages = static_cast<std::uint8_t*>(
+		::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	ASSERT_EQ(::munmap(pages + page, page), 0);
 	auto* const last = reinterpret_cast<fbufs_slice*>(pages + page) - 1;
 	*last = one()[0];
@@ -155,7 +157,8 @@ TEST_F(IoArguments, PointersForCompletions)
 	expect_unchanged("completed");
 
 	// The peer's address.
-	auto* const room = static_cast<std::uint8_t*>(::mmap(nullptr, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	auto* const room =
+		static_cast<std::uint8_t*>(::mmap(nullptr, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	ASSERT_EQ(::write(udp.in, "abc", 3), 3);
 	fbufs_io_op op = read_op(udp.out, page);
 	op.address = address(room);
@@ -205,8 +208,10 @@ TEST_F(IoArguments, Numbers)
 	wrong("end", [](fbufs_io_op& op) { op.end = 0; });
 	wrong("end of the process", [&](fbufs_io_op& op) { op.end = channel.sender; });
 	wrong("no slices", [](fbufs_io_op& op) { op.slices = 0; });
-	wrong("too many", [](fbufs_io_op& op) { op.slices = 2; }, EMSGSIZE);
-	wrong("far too many", [](fbufs_io_op& op) { op.slices = FBUFS_MAX_SLICES + 1; }, EMSGSIZE);
+	wrong(
+		"too many", [](fbufs_io_op& op) { op.slices = 2; }, EMSGSIZE);
+	wrong(
+		"far too many", [](fbufs_io_op& op) { op.slices = FBUFS_MAX_SLICES + 1; }, EMSGSIZE);
 	wrong("append to a pipe", [](fbufs_io_op& op) { op.flags = FBUFS_IO_APPEND; });
 	wrong("read flags", [](fbufs_io_op& op) { op.flags = FBUFS_IO_ALL; });
 	wrong("read flags", [](fbufs_io_op& op) { op.flags = FBUFS_IO_COPY; });
@@ -215,8 +220,10 @@ TEST_F(IoArguments, Numbers)
 	wrong("address without length", [](fbufs_io_op& op) { op.address = 16; });
 	wrong("length without address", [](fbufs_io_op& op) { op.address_length = 16; });
 	wrong("long address", [&](fbufs_io_op& op) { op.address = address(&op), op.address_length = 129; });
-	wrong("offset in a pipe", [](fbufs_io_op& op) { op.offset = 0; }, ESPIPE);
-	wrong("offset in a socket", [&](fbufs_io_op& op) { op.fd = udp.in, op.offset = 5; }, ESPIPE);
+	wrong(
+		"offset in a pipe", [](fbufs_io_op& op) { op.offset = 0; }, ESPIPE);
+	wrong(
+		"offset in a socket", [&](fbufs_io_op& op) { op.fd = udp.in, op.offset = 5; }, ESPIPE);
 	wrong("offset at the end of all files", [&](fbufs_io_op& op) { op.fd = file, op.offset = 1ULL << 63; });
 	wrong("offset to append", [&](fbufs_io_op& op) { op.fd = file, op.offset = 0, op.flags = FBUFS_IO_APPEND; });
 	const auto wrong_read = [&](const char* what, auto change, long error = EINVAL) {
@@ -233,7 +240,8 @@ TEST_F(IoArguments, Numbers)
 	wrong_read("append", [&](fbufs_io_op& op) { op.fd = file, op.flags = FBUFS_IO_APPEND; });
 	for (std::uint32_t flag = FBUFS_IO_COPY << 1; flag; flag <<= 1)
 		wrong_read("unknown flags", [=](fbufs_io_op& op) { op.flags = flag; });
-	wrong_read("offset in a pipe", [](fbufs_io_op& op) { op.offset = 0; }, ESPIPE);
+	wrong_read(
+		"offset in a pipe", [](fbufs_io_op& op) { op.offset = 0; }, ESPIPE);
 	wrong_read("offset", [&](fbufs_io_op& op) { op.fd = file, op.offset = ~1ULL; });
 }
 
@@ -254,7 +262,8 @@ TEST_F(IoArguments, Descriptors)
 {
 	const auto all = one();
 	const Fd directory(::open("/", O_RDONLY | O_CLOEXEC)), epoll(::epoll_create1(EPOLL_CLOEXEC)),
-		path(::open("/dev/null", O_PATH | O_CLOEXEC)), event(static_cast<int>(::syscall(SYS_eventfd2, 0, O_CLOEXEC)));
+		path(::open("/dev/null", O_PATH | O_CLOEXEC)),
+		event(static_cast<int>(::syscall(SYS_eventfd2, 0, O_CLOEXEC)));
 	struct {
 		const char* name;
 		int fd;
@@ -370,16 +379,17 @@ TEST_F(IoArguments, WithoutAPool)
 TEST_F(IoArguments, AnotherProcess)
 {
 	EXPECT_EQ(in_child([&] {
-		CHILD_EXPECT(submit(actor.domain, write_op(pipe.in), one()) == -EPERM);
-		CHILD_EXPECT(submit(actor.domain, read_op(pipe.out, 1)) == -EPERM);
-		CHILD_EXPECT(Call(actor.domain, {}, {}).result == -EPERM);
-		const Actor own;
-		CHILD_EXPECT(submit(own.domain, write_op(pipe.in), one()) == -ENOENT);
-		fbufs_io_op op = read_op(pipe.out, 100);
-		op.end = channel.sender;
-		CHILD_EXPECT(submit(own.domain, op) == -EPERM);
-		return 0;
-	}), 0);
+			  CHILD_EXPECT(submit(actor.domain, write_op(pipe.in), one()) == -EPERM);
+			  CHILD_EXPECT(submit(actor.domain, read_op(pipe.out, 1)) == -EPERM);
+			  CHILD_EXPECT(Call(actor.domain, {}, {}).result == -EPERM);
+			  const Actor own;
+			  CHILD_EXPECT(submit(own.domain, write_op(pipe.in), one()) == -ENOENT);
+			  fbufs_io_op op = read_op(pipe.out, 100);
+			  op.end = channel.sender;
+			  CHILD_EXPECT(submit(own.domain, op) == -EPERM);
+			  return 0;
+		  }),
+		  0);
 	expect_unchanged("another process");
 }
 
@@ -424,8 +434,10 @@ TEST_F(IoArguments, RefusedCallsOnlyRefuse)
 	args.room = 1;
 	// The system call itself, without a library that takes only half of its result.
 	long result = 0;
-	asm volatile("syscall" : "=a"(result)
-		     : "0"(SYS_ioctl), "D"(static_cast<long>(actor.domain.get())), "S"(static_cast<long>(FBUFS_IO)), "d"(&args)
+	asm volatile("syscall"
+		     : "=a"(result)
+		     : "0"(SYS_ioctl), "D"(static_cast<long>(actor.domain.get())), "S"(static_cast<long>(FBUFS_IO)),
+		       "d"(&args)
 		     : "rcx", "r11", "memory");
 	EXPECT_EQ(result, -EBADF);
 	EXPECT_EQ(args.out_completed, 0u);

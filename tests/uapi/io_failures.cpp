@@ -106,7 +106,8 @@ TEST_F(IoFailures, DatagramTooLong)
 
 TEST_F(IoFailures, NotConnected)
 {
-	const Fd tcp(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), udp(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	const Fd tcp(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
+		udp(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 	expect_error("udp", udp, EDESTADDRREQ);
 	const Done done = complete(actor.domain, write_op(tcp), all());
 	EXPECT_TRUE(done.result == -EPIPE || done.result == -ENOTCONN) << done.result;
@@ -134,19 +135,20 @@ TEST_F(IoFailures, FullFileSystem)
 TEST_F(IoFailures, FileSizeLimit)
 {
 	EXPECT_EQ(in_child([] {
-		::signal(SIGXFSZ, SIG_IGN);
-		const rlimit limit = {10000, 10000};
-		CHILD_EXPECT(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
-		const Actor own;
-		const Fd file = temporary_file();
-		const fbufs_buffer filled = own.filled(bytes);
-		Done done = complete(own.domain, write_op(file), {slice_of(filled.fbuf, 0, bytes)});
-		CHILD_EXPECT(done.result == 10000);
-		done = complete(own.domain, write_op(file), {slice_of(filled.fbuf, 0, bytes)});
-		CHILD_EXPECT(done.result == -EFBIG);
-		CHILD_EXPECT(own.state(filled) == FBUFS_STATE_OWNED);
-		return 0;
-	}), 0);
+			  ::signal(SIGXFSZ, SIG_IGN);
+			  const rlimit limit = {10000, 10000};
+			  CHILD_EXPECT(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+			  const Actor own;
+			  const Fd file = temporary_file();
+			  const fbufs_buffer filled = own.filled(bytes);
+			  Done done = complete(own.domain, write_op(file), {slice_of(filled.fbuf, 0, bytes)});
+			  CHILD_EXPECT(done.result == 10000);
+			  done = complete(own.domain, write_op(file), {slice_of(filled.fbuf, 0, bytes)});
+			  CHILD_EXPECT(done.result == -EFBIG);
+			  CHILD_EXPECT(own.state(filled) == FBUFS_STATE_OWNED);
+			  return 0;
+		  }),
+		  0);
 }
 
 TEST_F(IoFailures, SealedFile)
@@ -199,7 +201,8 @@ protected:
 		}
 		for (; submitted < 300; submitted++) {
 			buffers.push_back(actor.filled(bytes, 2));
-			ASSERT_EQ(submit(actor.domain, write_op(ends.in), {slice_of(buffers.back().fbuf, 0, bytes)}), 1);
+			ASSERT_EQ(submit(actor.domain, write_op(ends.in), {slice_of(buffers.back().fbuf, 0, bytes)}),
+				  1);
 		}
 	}
 };
@@ -333,7 +336,8 @@ TEST_P(IoWaiting, HasItsDescriptor)
 	std::size_t got = 0;
 	Bytes last;
 	while (got < total) {
-		last = pump(actor.domain, ends.out, GetParam().stream ? std::min<std::size_t>(total - got, 1 << 18) : bytes, done);
+		last = pump(actor.domain, ends.out,
+			    GetParam().stream ? std::min<std::size_t>(total - got, 1 << 18) : bytes, done);
 		ASSERT_FALSE(last.empty()) << got;
 		got += last.size();
 	}
@@ -402,7 +406,8 @@ TEST_F(IoFailures, WaitingIsInterruptedAmongNews)
 			(void)!::write(pipe.in, "abcd", 4);
 	});
 	int status = -1;
-	EXPECT_TRUE(eventually([&] { return ::waitpid(child, &status, WNOHANG) == child; }, 20'000)) << "it does not end";
+	EXPECT_TRUE(eventually([&] { return ::waitpid(child, &status, WNOHANG) == child; }, 20'000))
+		<< "it does not end";
 	EXPECT_EQ(status, 0);
 	stop = true;
 	feeder.join();
@@ -442,7 +447,8 @@ TEST_F(IoFailures, DontwaitDoesNotWait)
 	const Fd terminal(::open(name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
 	const fbufs_buffer large = actor.filled(1 << 20);
 	Blocked writing([&] {
-		return Call(actor.domain, {write_op(terminal)}, {slice_of(large.fbuf, 0, 1 << 20)}, 0, FBUFS_DONTWAIT).result;
+		return Call(actor.domain, {write_op(terminal)}, {slice_of(large.fbuf, 0, 1 << 20)}, 0, FBUFS_DONTWAIT)
+			.result;
 	});
 	EXPECT_EQ(writing.result(2000), 1) << "a terminal that nobody reads";
 	Blocked reading([&] { return Call(actor.domain, {read_op(terminal, 100, 2)}, {}, 0, FBUFS_DONTWAIT).result; });
@@ -453,7 +459,8 @@ TEST_F(IoFailures, DontwaitDoesNotWait)
 	::unlink(fifo.c_str());
 	Blocked fifo_writing([&] {
 		return Call(actor.domain, {write_op(named, 3)}, {slice_of(actor.filled(1 << 20).fbuf, 0, 1 << 20)}, 0,
-			    FBUFS_DONTWAIT).result;
+			    FBUFS_DONTWAIT)
+			.result;
 	});
 	EXPECT_EQ(fifo_writing.result(2000), 1);
 }
@@ -529,7 +536,8 @@ void in_flight(const Actor& actor, std::vector<Ends>& keep)
 		for (const std::uint32_t flags : {0u, FBUFS_IO_GIVE}) {
 			const fbufs_buffer buffer = actor.filled(2 * page, 3);
 			EXPECT_EQ(submit(actor.domain, write_op(keep.back().in, 1, 1, flags),
-					 {slice_of(buffer.fbuf, 0, 2 * page)}), 1);
+					 {slice_of(buffer.fbuf, 0, 2 * page)}),
+				  1);
 		}
 		EXPECT_EQ(submit(actor.domain, read_op(keep[keep.size() - 2].out, page)), 1);
 		if (kind.stream) {
@@ -539,13 +547,15 @@ void in_flight(const Actor& actor, std::vector<Ends>& keep)
 			EXPECT_EQ(submit(actor.domain, read_op(keep.back().out, page, 1, FBUFS_IO_ALL)), 1);
 			const fbufs_buffer large = actor.filled(1 << 20, 3);
 			keep.push_back(kind.make());
-			EXPECT_EQ(submit(actor.domain, write_op(keep.back().in), {slice_of(large.fbuf, 0, 1 << 20)}), 1);
+			EXPECT_EQ(submit(actor.domain, write_op(keep.back().in), {slice_of(large.fbuf, 0, 1 << 20)}),
+				  1);
 		}
 		if (kind.gives) {
 			// Taken, and not told.
 			keep.push_back(kind.make());
 			const fbufs_buffer buffer = actor.filled(2 * page, 3);
-			EXPECT_EQ(submit(actor.domain, write_op(keep.back().in), {slice_of(buffer.fbuf, 0, 2 * page)}), 1);
+			EXPECT_EQ(submit(actor.domain, write_op(keep.back().in), {slice_of(buffer.fbuf, 0, 2 * page)}),
+				  1);
 			EXPECT_EQ(submit(actor.domain, read_op(keep.back().out, 2 * page)), 1);
 		}
 	}
@@ -612,7 +622,8 @@ TEST_F(IoEnds, ProcessKilledWithOperationsInFlight)
 			std::vector<Ends> own;
 			in_flight(actor, own);
 			const fbufs_buffer buffer = actor.filled(4 * page, 6);
-			CHILD_EXPECT(submit(actor.domain, write_op(shared.in), {slice_of(buffer.fbuf, 0, 4 * page)}) == 1);
+			CHILD_EXPECT(submit(actor.domain, write_op(shared.in), {slice_of(buffer.fbuf, 0, 4 * page)}) ==
+				     1);
 			tell(socket, 'r');
 			(void)Call(actor.domain, {}, {}, 64);
 			(void)hear(socket);
@@ -698,12 +709,13 @@ TEST_F(IoEnds, NoCycleOutlivesTheProcess)
 {
 	const Gauges before(watcher);
 	EXPECT_EQ(in_child([] {
-		const Actor actor;
-		const Ends ends = make_unix_stream();
-		CHILD_EXPECT(submit(actor.domain, read_op(ends.in, page)) == 1);
-		pass_fd(ends.in, actor.domain);
-		return 0;
-	}), 0);
+			  const Actor actor;
+			  const Ends ends = make_unix_stream();
+			  CHILD_EXPECT(submit(actor.domain, read_op(ends.in, page)) == 1);
+			  pass_fd(ends.in, actor.domain);
+			  return 0;
+		  }),
+		  0);
 	EXPECT_TRUE(before.are_back());
 }
 

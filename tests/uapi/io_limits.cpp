@@ -114,13 +114,14 @@ TEST_F(IoLimits, EndsWithAFullTable)
 	const fbufs_buffer buffer = from.filled(page, 9);
 	ASSERT_EQ(from.submit(write_op(pipe.in, 1), {slice_of(buffer.fbuf, 0, page)}), 1);
 	EXPECT_EQ(in_child([&] {
-		const Actor own(1 << 20);
-		const Channel self(own.domain, own.domain, 0, FBUFS_MAX_DEPTH);
-		CHILD_EXPECT(hold_all(self).size() == FBUFS_MAX_HELD);
-		CHILD_EXPECT(submit(own.domain, read_op(pipe.out, page)) == 1);
-		CHILD_EXPECT(Call(own.domain, {}, {}, 1).result == -ENOBUFS);
-		return 0;
-	}), 0);
+			  const Actor own(1 << 20);
+			  const Channel self(own.domain, own.domain, 0, FBUFS_MAX_DEPTH);
+			  CHILD_EXPECT(hold_all(self).size() == FBUFS_MAX_HELD);
+			  CHILD_EXPECT(submit(own.domain, read_op(pipe.out, page)) == 1);
+			  CHILD_EXPECT(Call(own.domain, {}, {}, 1).result == -ENOBUFS);
+			  return 0;
+		  }),
+		  0);
 	EXPECT_TRUE(from.becomes(buffer, FBUFS_STATE_OWNED));
 	EXPECT_EQ(from.finish().last.result, static_cast<std::int64_t>(page));
 	from.end();
@@ -152,7 +153,9 @@ TEST_P(IoUnread, BoundedByThePool)
 	for (std::size_t i = 0; i < pages; i++) {
 		given.push_back(actor.filled(page, 3));
 		ASSERT_NE(given[i].fbuf, 0u) << i;
-		ASSERT_EQ(submit(actor.domain, write_op(ends.in, i, 1, FBUFS_IO_GIVE), {slice_of(given[i].fbuf, 0, page)}), 1);
+		ASSERT_EQ(submit(actor.domain, write_op(ends.in, i, 1, FBUFS_IO_GIVE),
+				 {slice_of(given[i].fbuf, 0, page)}),
+			  1);
 	}
 	std::vector<fbufs_buffer> one(1);
 	EXPECT_EQ(alloc(actor.domain, page, one, FBUFS_DONTWAIT), -EAGAIN) << "full, and some are on their way";
@@ -185,13 +188,15 @@ TEST_P(IoUnread, OutlivesItsOriginatorAndNoLonger)
 		return;
 	Ends ends = kind.make();
 	EXPECT_EQ(in_child([&] {
-		const Actor own(pages * page);
-		for (std::size_t i = 0; i < pages / 2; i++) {
-			const fbufs_buffer buffer = own.filled(page, static_cast<unsigned>(i));
-			CHILD_EXPECT(submit(own.domain, write_op(ends.in, i, 1, FBUFS_IO_GIVE), {slice_of(buffer.fbuf, 0, page)}) == 1);
-		}
-		return 0;
-	}), 0);
+			  const Actor own(pages * page);
+			  for (std::size_t i = 0; i < pages / 2; i++) {
+				  const fbufs_buffer buffer = own.filled(page, static_cast<unsigned>(i));
+				  CHILD_EXPECT(submit(own.domain, write_op(ends.in, i, 1, FBUFS_IO_GIVE),
+						      {slice_of(buffer.fbuf, 0, page)}) == 1);
+			  }
+			  return 0;
+		  }),
+		  0);
 	EXPECT_TRUE(before.are_back(FBUFS_GAUGE_DOMAINS));
 	EXPECT_GT(gauges(watcher)[FBUFS_GAUGE_IO], 0u);
 	EXPECT_TRUE(read_some(ends.out, page) == pattern(page, 0));
@@ -221,9 +226,12 @@ TEST_F(IoLimits, ResetInTheMiddleOfAWrite)
 		const fbufs_buffer large = actor.filled(4 << 20, 2);
 		const Bytes expected = pattern(4 << 20, 2);
 		ASSERT_EQ(submit(actor.domain, write_op(ends.in, 1), {slice_of(large.fbuf, 0, 4 << 20)}), 1);
-		ASSERT_EQ(submit(actor.domain, write_op(ends.in, 2, 1, FBUFS_IO_GIVE), {slice_of(actor.filled(page, 3).fbuf, 0, page)}), 1);
+		ASSERT_EQ(submit(actor.domain, write_op(ends.in, 2, 1, FBUFS_IO_GIVE),
+				 {slice_of(actor.filled(page, 3).fbuf, 0, page)}),
+			  1);
 		const Bytes seen = read_some(ends.out, 100000);
-		EXPECT_TRUE(seen == Bytes(expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(seen.size())));
+		EXPECT_TRUE(seen ==
+			    Bytes(expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(seen.size())));
 		reset_connection(ends.out);
 		EXPECT_TRUE(polls(actor.domain, POLLIN, 2000));
 		std::vector<Done> done = finish(actor.domain, 2);

@@ -203,7 +203,8 @@ TEST_F(IoLock, WhileTheyAreSplicedIntoSockets)
 		buffer = actor.filled(bytes, 7);
 		const Ends pipe = make_pipe(), ends = socket.make();
 		write_all(pipe.in);
-		ASSERT_EQ(::splice(pipe.out, nullptr, ends.in, nullptr, bytes, 0), static_cast<ssize_t>(bytes)) << socket.name;
+		ASSERT_EQ(::splice(pipe.out, nullptr, ends.in, nullptr, bytes, 0), static_cast<ssize_t>(bytes))
+			<< socket.name;
 		expect_locked(socket.name);
 		expect_no_completion(socket.name);
 		Bytes seen;
@@ -350,8 +351,8 @@ TEST_F(IoLock, WhileItIsFilled)
 	EXPECT_TRUE(finish(actor.domain, 1, 30).empty());
 	// The other fbuf of the pool; its handle is not known yet.
 	fbufs_locate found = {};
-	for (std::uint64_t at = FBUFS_POOL_OFFSET(actor.pool.out_pool); at < FBUFS_POOL_OFFSET(actor.pool.out_pool) + (1 << 20);
-	     at += page) {
+	for (std::uint64_t at = FBUFS_POOL_OFFSET(actor.pool.out_pool);
+	     at < FBUFS_POOL_OFFSET(actor.pool.out_pool) + (1 << 20); at += page) {
 		found = locate(actor.domain, at);
 		if (found.out_fbuf && found.out_fbuf != buffer.fbuf)
 			break;

@@ -23,8 +23,14 @@ const char* name_of(Mode mode)
 	return mode == Mode::blocking ? "Blocking" : "Nonblocking";
 }
 
-void PrintTo(Calls calls, std::ostream* to) { *to << name_of(calls); }
-void PrintTo(Mode mode, std::ostream* to) { *to << name_of(mode); }
+void PrintTo(Calls calls, std::ostream* to)
+{
+	*to << name_of(calls);
+}
+void PrintTo(Mode mode, std::ostream* to)
+{
+	*to << name_of(mode);
+}
 
 void set_mode(int fd, Mode mode)
 {
@@ -136,13 +142,16 @@ TEST_P(IoMatrix, Reads)
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, IoMatrix,
-	testing::Combine(testing::ValuesIn(kinds),
-			 testing::Values(Shape::one_small, Shape::many_small, Shape::one_large, Shape::many_large),
-			 testing::Values(Calls::waits, Calls::submits), testing::Values(Mode::blocking, Mode::nonblocking)),
-	[](const auto& test) {
-		return std::string(std::get<0>(test.param).name) + "_" + uapi::name_of(std::get<1>(test.param)) + "_" +
-		       name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
-	});
+			 testing::Combine(testing::ValuesIn(kinds),
+					  testing::Values(Shape::one_small, Shape::many_small, Shape::one_large,
+							  Shape::many_large),
+					  testing::Values(Calls::waits, Calls::submits),
+					  testing::Values(Mode::blocking, Mode::nonblocking)),
+			 [](const auto& test) {
+				 return std::string(std::get<0>(test.param).name) + "_" +
+					uapi::name_of(std::get<1>(test.param)) + "_" +
+					name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
+			 });
 
 //
 // Files
@@ -228,12 +237,15 @@ TEST_P(IoMatrixFile, WrittenAndRead)
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, IoMatrixFile,
-	testing::Combine(testing::ValuesIn(file_kinds),
-			 testing::Values(Shape::one_small, Shape::many_small, Shape::one_large, Shape::many_large),
-			 testing::Values(Calls::waits, Calls::submits), testing::Values(Mode::blocking, Mode::nonblocking)),
-	[](const auto& test) {
-		return std::string(std::get<0>(test.param).name) + "_" + uapi::name_of(std::get<1>(test.param)) + "_" +
-		       name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
-	});
+			 testing::Combine(testing::ValuesIn(file_kinds),
+					  testing::Values(Shape::one_small, Shape::many_small, Shape::one_large,
+							  Shape::many_large),
+					  testing::Values(Calls::waits, Calls::submits),
+					  testing::Values(Mode::blocking, Mode::nonblocking)),
+			 [](const auto& test) {
+				 return std::string(std::get<0>(test.param).name) + "_" +
+					uapi::name_of(std::get<1>(test.param)) + "_" +
+					name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
+			 });
 
 } // namespace

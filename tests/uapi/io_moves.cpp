@@ -34,8 +34,11 @@ TEST_P(IoWrite, ArrivesAsItWas)
 	const Gauges before(actor.domain);
 	const std::uint64_t copied_before = counters(actor.domain)[FBUFS_COUNT_BYTES_COPIED];
 	const bool gives = after == After::goes_home;
-	ASSERT_EQ(submit(actor.domain, write_op(ends.in, 77, static_cast<std::uint32_t>(load.slices.size()),
-						gives ? FBUFS_IO_GIVE : 0), load.slices), 1);
+	ASSERT_EQ(
+		submit(actor.domain,
+		       write_op(ends.in, 77, static_cast<std::uint32_t>(load.slices.size()), gives ? FBUFS_IO_GIVE : 0),
+		       load.slices),
+		1);
 	std::vector<Done> done;
 	const Bytes arrived = pump(actor.domain, ends.out, load.expected.size(), done);
 	ASSERT_EQ(arrived.size(), load.expected.size());
@@ -75,13 +78,15 @@ TEST_P(IoWrite, ArrivesAsItWas)
 }
 
 INSTANTIATE_TEST_SUITE_P(To, IoWrite,
-	testing::Combine(testing::ValuesIn(kinds),
-			 testing::Values(Shape::one_small, Shape::many_small, Shape::one_large, Shape::many_large),
-			 testing::Values(After::comes_back, After::goes_home)),
-	[](const auto& test) {
-		return std::string(std::get<0>(test.param).name) + "_" + name_of(std::get<1>(test.param)) +
-		       (std::get<2>(test.param) == After::goes_home ? "_Give" : "_Return");
-	});
+			 testing::Combine(testing::ValuesIn(kinds),
+					  testing::Values(Shape::one_small, Shape::many_small, Shape::one_large,
+							  Shape::many_large),
+					  testing::Values(After::comes_back, After::goes_home)),
+			 [](const auto& test) {
+				 return std::string(std::get<0>(test.param).name) + "_" +
+					name_of(std::get<1>(test.param)) +
+					(std::get<2>(test.param) == After::goes_home ? "_Give" : "_Return");
+			 });
 
 // A hundred slices are one datagram, as writev(2) would make it.
 class IoWriteSlices : public IoTest, public testing::WithParamInterface<Kind> {};
@@ -302,7 +307,8 @@ TEST_P(IoRead, AllOfAMegabyte)
 	std::thread writer([&] {
 		std::size_t done = 0;
 		while (done < data.size()) {
-			const ssize_t n = ::write(ends.in, data.data() + done, std::min<std::size_t>(data.size() - done, 100000));
+			const ssize_t n =
+				::write(ends.in, data.data() + done, std::min<std::size_t>(data.size() - done, 100000));
 			if (n <= 0)
 				break;
 			done += static_cast<std::size_t>(n);
@@ -458,7 +464,8 @@ TEST_F(IoMoves, DatagramTellsItsSender)
 		EXPECT_EQ(reinterpret_cast<std::uint8_t*>(&from)[sender.length], 0xaa);
 	}
 	const Actor actor;
-	const Fd to(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)), from(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	const Fd to(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)),
+		from(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 	sockaddr_un name = {};
 	name.sun_family = AF_UNIX;
 	std::strcpy(name.sun_path + 1, "fbufs-io-to");
@@ -646,8 +653,9 @@ TEST_F(IoFile, CopiedWithoutBeingTouched)
 	const Done done = complete(actor.domain, read_op(file, 2 * page));
 	ASSERT_NE(done.fbuf, 0u);
 	const Fd copy = temporary_file();
-	EXPECT_EQ(complete(actor.domain, write_op(copy, 1, 1, FBUFS_IO_GIVE), {slice_of(done.fbuf, 0, 2 * page)}).result,
-		  static_cast<std::int64_t>(2 * page));
+	EXPECT_EQ(
+		complete(actor.domain, write_op(copy, 1, 1, FBUFS_IO_GIVE), {slice_of(done.fbuf, 0, 2 * page)}).result,
+		static_cast<std::int64_t>(2 * page));
 	EXPECT_TRUE(file_contents(copy) == data);
 }
 
@@ -751,8 +759,10 @@ TEST_F(IoMoves, ForwardsAHeldMessage)
 		const Received received(channel.receiver);
 		ASSERT_EQ(received.result, 1);
 		// A domain without a pool.
-		ASSERT_EQ(submit(to, write_op(ends.in, 3, 2), {slice_of(buffer.fbuf, 200, 5000, received.handle()),
-							       slice_of(buffer.fbuf, 100, 300, received.handle())}), 1);
+		ASSERT_EQ(submit(to, write_op(ends.in, 3, 2),
+				 {slice_of(buffer.fbuf, 200, 5000, received.handle()),
+				  slice_of(buffer.fbuf, 100, 300, received.handle())}),
+			  1);
 		// The kernel holds it on its own account.
 		EXPECT_EQ(handles(to, FBUFS_RELEASE, {received.handle()}), 1);
 		if (kind.references) {
@@ -919,8 +929,8 @@ TEST_P(IoTake, NoMoreThanWanted)
 		const Done done = complete(to.domain, read_op(ends.out, wanted));
 		ASSERT_GT(done.result, 0);
 		EXPECT_LE(done.result, static_cast<std::int64_t>(wanted));
-		const Bytes part = done.message ? look(window_of(to.domain, buffer.fbuf), done.where) :
-						  to.contents(done.position, static_cast<std::size_t>(done.result));
+		const Bytes part = done.message ? look(window_of(to.domain, buffer.fbuf), done.where)
+						: to.contents(done.position, static_cast<std::size_t>(done.result));
 		seen.insert(seen.end(), part.begin(), part.end());
 		if (done.message) {
 			EXPECT_EQ(handles(to.domain, FBUFS_RELEASE, {done.message}), 1);
@@ -944,8 +954,8 @@ TEST_P(IoTake, AfterOtherBytes)
 	while (seen.size() < page + 12) {
 		const Done done = complete(to.domain, read_op(ends.out, 1 << 20));
 		ASSERT_GT(done.result, 0);
-		const Bytes part = done.message ? look(window_of(to.domain, buffer.fbuf), done.where) :
-						  to.contents(done.position, static_cast<std::size_t>(done.result));
+		const Bytes part = done.message ? look(window_of(to.domain, buffer.fbuf), done.where)
+						: to.contents(done.position, static_cast<std::size_t>(done.result));
 		seen.insert(seen.end(), part.begin(), part.end());
 		if (done.message) {
 			EXPECT_EQ(handles(to.domain, FBUFS_RELEASE, {done.message}), 1);
@@ -1030,7 +1040,8 @@ TEST_P(IoTake, OwnAndHeldTogether)
 	const Done done = complete(to.domain, read_op(ends.out, page));
 	ASSERT_NE(done.message, 0u);
 	ASSERT_EQ(submit(to.domain, write_op(next.in, 2, 2),
-			 {slice_of(own.fbuf, 0, page), slice_of(theirs.fbuf, 0, page, done.message)}), 1);
+			 {slice_of(own.fbuf, 0, page), slice_of(theirs.fbuf, 0, page, done.message)}),
+		  1);
 	EXPECT_EQ(handles(to.domain, FBUFS_RELEASE, {done.message}), 1);
 	// The other process takes both, its own among them.
 	ASSERT_EQ(from.submit(read_op(next.out, 2 * page, 3), {}), 1);
@@ -1070,12 +1081,13 @@ TEST_P(IoTake, OfOneself)
 }
 
 INSTANTIATE_TEST_SUITE_P(From, IoTake,
-	testing::Combine(testing::Values(Taker{"Pipe", [] { return make_pipe(); }}, Taker{"UnixStream", make_unix_stream}),
-			 testing::Values(After::comes_back, After::goes_home)),
-	[](const auto& test) {
-		return std::string(std::get<0>(test.param).name) +
-		       (std::get<1>(test.param) == After::goes_home ? "_Give" : "_Return");
-	});
+			 testing::Combine(testing::Values(Taker{"Pipe", [] { return make_pipe(); }},
+							  Taker{"UnixStream", make_unix_stream}),
+					  testing::Values(After::comes_back, After::goes_home)),
+			 [](const auto& test) {
+				 return std::string(std::get<0>(test.param).name) +
+					(std::get<1>(test.param) == After::goes_home ? "_Give" : "_Return");
+			 });
 
 // A domain that takes needs no window before; between processes.
 TEST_F(IoMoves, TakesBetweenProcesses)
@@ -1087,7 +1099,8 @@ TEST_F(IoMoves, TakesBetweenProcesses)
 		const Call call(to.domain, {read_op(ends.out, 4 * page, 1, FBUFS_IO_ALL)}, {}, 1);
 		CHILD_EXPECT(call.done.size() == 1);
 		CHILD_EXPECT(call.done[0].message != 0);
-		CHILD_EXPECT(look(window_of(to.domain, call.done[0].where[0].fbuf), call.done[0].where) == pattern(4 * page, 9));
+		CHILD_EXPECT(look(window_of(to.domain, call.done[0].where[0].fbuf), call.done[0].where) ==
+			     pattern(4 * page, 9));
 		tell(socket, 'h');
 		CHILD_EXPECT(hear(socket) == 'r');
 		CHILD_EXPECT(handles(to.domain, FBUFS_RELEASE, {call.done[0].message}) == 1);

@@ -16,10 +16,7 @@ struct Loose {
 	Fd watcher = open_domain();
 	Fd sender, receiver;
 
-	Loose()
-	{
-		EXPECT_EQ(channel_create(watcher, 0, 0, sender, receiver), 0);
-	}
+	Loose() { EXPECT_EQ(channel_create(watcher, 0, 0, sender, receiver), 0); }
 };
 
 // The originator is another process, which sends to this one.
@@ -44,7 +41,8 @@ protected:
 		return from.run([=](Actor&) { return send_one(sender, buffer.fbuf, offset, length); });
 	}
 	// A message of such a part of a new fbuf.
-	[[nodiscard]] Received message(fbufs_buffer& buffer, std::uint32_t offset = 0, std::uint32_t length = bytes) const
+	[[nodiscard]] Received message(fbufs_buffer& buffer, std::uint32_t offset = 0,
+				       std::uint32_t length = bytes) const
 	{
 		buffer = from.filled(bytes, 5);
 		EXPECT_EQ(send_from(buffer, offset, length), 1);
@@ -72,7 +70,8 @@ TEST_F(IoMutable, WhatIsLentIsCopied)
 {
 	const fbufs_buffer buffer = from.filled(bytes, 5);
 	const int sender = loose.sender;
-	ASSERT_EQ(from.run([=](Actor&) { return send_one(sender, buffer.fbuf, 0, bytes, 0, 0, FBUFS_MESSAGE_LEND); }), 1);
+	ASSERT_EQ(from.run([=](Actor&) { return send_one(sender, buffer.fbuf, 0, bytes, 0, 0, FBUFS_MESSAGE_LEND); }),
+		  1);
 	const Received received(loose.receiver);
 	ASSERT_EQ(received.result, 1);
 	fbufs_make_mutable made;
@@ -118,7 +117,8 @@ TEST_F(IoMutable, SoleHolderTakesThePages)
 	EXPECT_TRUE(to.contents(made.out_position, bytes) == Bytes(bytes, 0x77));
 	// It is an fbuf like others: it is sent, comes home, and is freed.
 	const Ends pipe = make_pipe();
-	EXPECT_EQ(complete(to.domain, write_op(make_unix_datagram().in, 1), {slice_of(made.out_fbuf, 0, bytes)}).cookie, 1u);
+	EXPECT_EQ(complete(to.domain, write_op(make_unix_datagram().in, 1), {slice_of(made.out_fbuf, 0, bytes)}).cookie,
+		  1u);
 	EXPECT_EQ(handles(to.domain, FBUFS_FREE, {made.out_fbuf}), 1);
 	EXPECT_EQ(handles(to.domain, FBUFS_FREE, {made.out_fbuf}), -ENOENT);
 }
@@ -140,7 +140,8 @@ TEST_F(IoMutable, PartOfAnFbufCopied)
 		Fd receiver;
 		const long added = add_receiver(sender, receiver);
 		return added < 0 ? added : (::dup2(receiver, 250) == 250 ? 0 : -1);
-	}), 0);
+	}),
+		  0);
 	const std::uint64_t copied = counters(to.domain)[FBUFS_COUNT_BYTES_COPIED];
 	const Received received = message(buffer, page + 100, 5000);
 	fbufs_make_mutable made;
@@ -209,7 +210,9 @@ TEST_F(IoMutable, OfWhatWasTakenFromAPipe)
 	for (const bool gives : {true, false}) {
 		Remote writer(1 << 20);
 		const fbufs_buffer buffer = writer.filled(bytes, 5);
-		ASSERT_EQ(writer.submit(write_op(pipe.in, 1, 1, gives ? FBUFS_IO_GIVE : 0), {slice_of(buffer.fbuf, 0, bytes)}), 1);
+		ASSERT_EQ(writer.submit(write_op(pipe.in, 1, 1, gives ? FBUFS_IO_GIVE : 0),
+					{slice_of(buffer.fbuf, 0, bytes)}),
+			  1);
 		const Done done = complete(to.domain, read_op(pipe.out, bytes));
 		ASSERT_NE(done.message, 0u);
 		EXPECT_EQ(writer.finish(1, gives ? 3000 : 50).n, gives ? 1u : 0u);
@@ -261,8 +264,9 @@ TEST_F(IoMutable, Refused)
 	EXPECT_EQ(make_mutable(to.domain, buffer.fbuf, args), -ENOENT) << "a handle of an fbuf is none";
 	EXPECT_EQ(make_mutable(loose.receiver, received.handle(), args), -ENOTTY);
 	EXPECT_EQ(in_child([&] { return make_mutable(to.domain, received.handle(), args) == -EPERM ? 0 : 1; }), 0);
-	for (const auto change : {+[](fbufs_make_mutable& a) { a.size -= 8; }, +[](fbufs_make_mutable& a) { a.flags = 1; },
-				  +[](fbufs_make_mutable& a) { a.__reserved = 1; }}) {
+	for (const auto change :
+	     {+[](fbufs_make_mutable& a) { a.size -= 8; }, +[](fbufs_make_mutable& a) { a.flags = 1; },
+	      +[](fbufs_make_mutable& a) { a.__reserved = 1; }}) {
 		args = {};
 		args.size = sizeof(args);
 		args.message = received.handle();
@@ -280,7 +284,8 @@ TEST_F(IoMutable, ManySlicesRefused)
 		fbufs_message two = {};
 		two.slices = 2;
 		return send(sender, {two}, {slice_of(buffer.fbuf, 0, 10), slice_of(buffer.fbuf, 10, 10)});
-	}), 1);
+	}),
+		  1);
 	const Received received(loose.receiver);
 	fbufs_make_mutable made;
 	EXPECT_EQ(make_mutable(to.domain, received.handle(), made), -EINVAL);
@@ -302,7 +307,8 @@ TEST_F(IoMutable, FullPool)
 	const Channel out(to.domain, third);
 	ASSERT_EQ(send_one(out.sender, buffers[0].fbuf, 0, 1), 1);
 	EXPECT_EQ(make_mutable(to.domain, received.handle(), made), -EAGAIN) << "something is on its way";
-	EXPECT_EQ(handles(to.domain, FBUFS_FREE, {buffers[1].fbuf, buffers[2].fbuf, buffers[3].fbuf, buffers[4].fbuf}), 4);
+	EXPECT_EQ(handles(to.domain, FBUFS_FREE, {buffers[1].fbuf, buffers[2].fbuf, buffers[3].fbuf, buffers[4].fbuf}),
+		  4);
 	EXPECT_EQ(make_mutable(to.domain, received.handle(), made), 0) << "free ones make room";
 	expect_mine(made, 0, bytes);
 }

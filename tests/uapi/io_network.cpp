@@ -105,7 +105,8 @@ TEST_P(IoLoss, SentAgainAsItWas)
 		const Bytes data = pattern(each, sent);
 		std::memcpy(actor.at(buffer), data.data(), each);
 		ASSERT_EQ(submit(actor.domain, write_op(ends.in, buffer.fbuf, 1, loss.gives ? FBUFS_IO_GIVE : 0),
-				 {slice_of(buffer.fbuf, 0, each)}), 1);
+				 {slice_of(buffer.fbuf, 0, each)}),
+			  1);
 		sent++;
 	};
 	std::map<std::uint64_t, fbufs_buffer> all;
@@ -142,12 +143,13 @@ TEST_P(IoLoss, SentAgainAsItWas)
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, IoLoss,
-	testing::Values(Loss{"Packets1500Return", 1500, AF_INET, false, "loss 2% delay 1ms"},
-			Loss{"Packets1500Give", 1500, AF_INET6, true, "loss 2% delay 1ms"},
-			Loss{"Packets9000Return", 9000, AF_INET6, false, "loss 4% delay 1ms"},
-			Loss{"Packets9000Give", 9000, AF_INET, true, "loss 4% delay 1ms"},
-			Loss{"OrderAndTwins", 1500, AF_INET, false, "loss 1% delay 4ms 3ms reorder 30% duplicate 5%"}),
-	[](const auto& test) { return test.param.name; });
+			 testing::Values(Loss{"Packets1500Return", 1500, AF_INET, false, "loss 2% delay 1ms"},
+					 Loss{"Packets1500Give", 1500, AF_INET6, true, "loss 2% delay 1ms"},
+					 Loss{"Packets9000Return", 9000, AF_INET6, false, "loss 4% delay 1ms"},
+					 Loss{"Packets9000Give", 9000, AF_INET, true, "loss 4% delay 1ms"},
+					 Loss{"OrderAndTwins", 1500, AF_INET, false,
+					      "loss 1% delay 4ms 3ms reorder 30% duplicate 5%"}),
+			 [](const auto& test) { return test.param.name; });
 
 // Until the other side has said that it has it, it may have to be sent again.
 TEST_F(IoNetwork, LockedUntilAcknowledged)
@@ -204,8 +206,10 @@ TEST_F(IoNetwork, DatagramsAcross)
 			const Ends ends = Network::udp(family);
 			for (const std::uint32_t bytes : {1u, 1400u, 4096u, 8900u, 60000u}) {
 				const fbufs_buffer buffer = actor.filled(60000, bytes);
-				ASSERT_EQ(submit(actor.domain, write_op(ends.in), {slice_of(buffer.fbuf, 0, bytes)}), 1);
-				EXPECT_TRUE(read_some(ends.out, 1 << 16) == pattern(bytes, bytes)) << mtu << " " << bytes;
+				ASSERT_EQ(submit(actor.domain, write_op(ends.in), {slice_of(buffer.fbuf, 0, bytes)}),
+					  1);
+				EXPECT_TRUE(read_some(ends.out, 1 << 16) == pattern(bytes, bytes))
+					<< mtu << " " << bytes;
 				const Done done = finish_one(actor.domain);
 				EXPECT_EQ(done.result, static_cast<std::int64_t>(bytes));
 				EXPECT_EQ(done.flags, FBUFS_IO_ZEROCOPY) << mtu << " " << bytes;
@@ -301,7 +305,9 @@ TEST_F(IoNetwork, RewrittenOnTheWayIsNotRewrittenHere)
 	ASSERT_TRUE(network.made());
 	// Of UDP over IPv4 the payload begins 28 bytes behind the IP header's start.
 	network.in("near", "tc qdisc add dev n0 clsact");
-	network.in("near", "tc filter add dev n0 egress protocol ip matchall action pedit munge offset 28 u32 set 0x58585858 pipe csum ip udp");
+	network.in(
+		"near",
+		"tc filter add dev n0 egress protocol ip matchall action pedit munge offset 28 u32 set 0x58585858 pipe csum ip udp");
 	const Actor actor;
 	const Ends ends = Network::udp(AF_INET);
 	const fbufs_buffer buffer = actor.filled(page, 6);

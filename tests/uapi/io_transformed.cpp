@@ -108,9 +108,12 @@ TEST_P(IoTls, ManySlicesAndSteps)
 	ASSERT_NO_FATAL_FAILURE(decrypt());
 	for (const Shape shape : {Shape::one_small, Shape::many_small, Shape::one_large, Shape::many_large}) {
 		const Load load = make_load(actor, shape, true);
-		ASSERT_EQ(submit(actor.domain, write_op(ends.in, 1, static_cast<std::uint32_t>(load.slices.size())), load.slices), 1);
+		ASSERT_EQ(submit(actor.domain, write_op(ends.in, 1, static_cast<std::uint32_t>(load.slices.size())),
+				 load.slices),
+			  1);
 		std::vector<Done> done;
-		EXPECT_TRUE(pump(actor.domain, ends.out, load.expected.size(), done) == load.expected) << name_of(shape);
+		EXPECT_TRUE(pump(actor.domain, ends.out, load.expected.size(), done) == load.expected)
+			<< name_of(shape);
 		if (done.empty())
 			done.push_back(finish_one(actor.domain));
 		expect_transformed(done[0], static_cast<std::int64_t>(load.expected.size()));
@@ -148,7 +151,8 @@ TEST_P(IoTls, BothSides)
 	expect_transformed(done[1], bytes);
 }
 
-INSTANTIATE_TEST_SUITE_P(Version, IoTls, testing::Values(std::uint16_t{TLS_1_2_VERSION}, std::uint16_t{TLS_1_3_VERSION}),
+INSTANTIATE_TEST_SUITE_P(Version, IoTls,
+			 testing::Values(std::uint16_t{TLS_1_2_VERSION}, std::uint16_t{TLS_1_3_VERSION}),
 			 [](const auto& test) { return test.param == TLS_1_2_VERSION ? "12" : "13"; });
 
 //
@@ -187,32 +191,34 @@ Fd load_program(bpf_prog_type type, bpf_attach_type attach, const std::vector<bp
 // Writes 'X' over the first byte of every message that is sent.
 Fd sending_program()
 {
-	return load_program(BPF_PROG_TYPE_SK_MSG, BPF_SK_MSG_VERDICT, {
-		insn(BPF_LDX | BPF_MEM | BPF_DW, 2, 1, offsetof(sk_msg_md, data), 0),
-		insn(BPF_LDX | BPF_MEM | BPF_DW, 3, 1, offsetof(sk_msg_md, data_end), 0),
-		insn(BPF_ALU64 | BPF_MOV | BPF_X, 4, 2, 0, 0),
-		insn(BPF_ALU64 | BPF_ADD | BPF_K, 4, 0, 0, 1),
-		insn(BPF_JMP | BPF_JGT | BPF_X, 4, 3, 1, 0),
-		insn(BPF_ST | BPF_MEM | BPF_B, 2, 0, 0, 'X'),
-		insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, SK_PASS),
-		insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
-	});
+	return load_program(BPF_PROG_TYPE_SK_MSG, BPF_SK_MSG_VERDICT,
+			    {
+				    insn(BPF_LDX | BPF_MEM | BPF_DW, 2, 1, offsetof(sk_msg_md, data), 0),
+				    insn(BPF_LDX | BPF_MEM | BPF_DW, 3, 1, offsetof(sk_msg_md, data_end), 0),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_X, 4, 2, 0, 0),
+				    insn(BPF_ALU64 | BPF_ADD | BPF_K, 4, 0, 0, 1),
+				    insn(BPF_JMP | BPF_JGT | BPF_X, 4, 3, 1, 0),
+				    insn(BPF_ST | BPF_MEM | BPF_B, 2, 0, 0, 'X'),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, SK_PASS),
+				    insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+			    });
 }
 
 // Writes 'Y' over the first byte of every packet that is received.
 Fd receiving_program()
 {
-	return load_program(BPF_PROG_TYPE_SK_SKB, BPF_SK_SKB_STREAM_VERDICT, {
-		insn(BPF_ST | BPF_MEM | BPF_B, 10, 0, -1, 'Y'),
-		insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 0),
-		insn(BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0),
-		insn(BPF_ALU64 | BPF_ADD | BPF_K, 3, 0, 0, -1),
-		insn(BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, 1),
-		insn(BPF_ALU64 | BPF_MOV | BPF_K, 5, 0, 0, 0),
-		insn(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_skb_store_bytes),
-		insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, SK_PASS),
-		insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
-	});
+	return load_program(BPF_PROG_TYPE_SK_SKB, BPF_SK_SKB_STREAM_VERDICT,
+			    {
+				    insn(BPF_ST | BPF_MEM | BPF_B, 10, 0, -1, 'Y'),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 0),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0),
+				    insn(BPF_ALU64 | BPF_ADD | BPF_K, 3, 0, 0, -1),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, 1),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_K, 5, 0, 0, 0),
+				    insn(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_skb_store_bytes),
+				    insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, SK_PASS),
+				    insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+			    });
 }
 
 // A map with one socket, whose messages go through a program.
@@ -315,10 +321,13 @@ TEST_F(IoTransformed, NotDecryptedInPlace)
 {
 	ASSERT_EQ(std::system("ip xfrm state add src 127.0.0.1 dst 127.0.0.1 proto esp spi 0x12345678 mode transport "
 			      "aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 128 "
-			      "encap espinudp 4500 4500 0.0.0.0"), 0);
-	const Fd to(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)), from(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+			      "encap espinudp 4500 4500 0.0.0.0"),
+		  0);
+	const Fd to(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)),
+		from(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 	const int encapsulated = 2; // UDP_ENCAP_ESPINUDP
-	ASSERT_EQ(::setsockopt(to, IPPROTO_UDP, 100 /* UDP_ENCAP */, &encapsulated, sizeof(encapsulated)), 0) << std::strerror(errno);
+	ASSERT_EQ(::setsockopt(to, IPPROTO_UDP, 100 /* UDP_ENCAP */, &encapsulated, sizeof(encapsulated)), 0)
+		<< std::strerror(errno);
 	Place place(AF_INET);
 	reinterpret_cast<sockaddr_in*>(&place.storage)->sin_port = htons(4500);
 	ASSERT_EQ(::bind(to, place.get(), place.length), 0) << std::strerror(errno);
@@ -332,11 +341,16 @@ TEST_F(IoTransformed, NotDecryptedInPlace)
 	EXPECT_EQ(done.flags, FBUFS_IO_ZEROCOPY);
 	std::string said(4096, '\0');
 	const Fd counted(::open("/proc/net/xfrm_stat", O_RDONLY | O_CLOEXEC));
-	EXPECT_TRUE(eventually([&] {
-		const ssize_t n = ::pread(counted, said.data(), said.size(), 0);
-		const auto at = said.find("XfrmInStateProtoError");
-		return n > 0 && at != std::string::npos && std::strtoul(said.c_str() + at + 21, nullptr, 10) > 0;
-	}, 2000)) << "nobody tried to decrypt it: this shows nothing\n" << said.c_str();
+	EXPECT_TRUE(eventually(
+		[&] {
+			const ssize_t n = ::pread(counted, said.data(), said.size(), 0);
+			const auto at = said.find("XfrmInStateProtoError");
+			return n > 0 && at != std::string::npos &&
+			       std::strtoul(said.c_str() + at + 21, nullptr, 10) > 0;
+		},
+		2000))
+		<< "nobody tried to decrypt it: this shows nothing\n"
+		<< said.c_str();
 	expect_mine();
 	EXPECT_EQ(std::system("ip xfrm state flush"), 0);
 }

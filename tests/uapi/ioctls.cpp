@@ -89,7 +89,8 @@ struct Snapshot {
 		from[FBUFS_COUNT_ALLOCS] = from[FBUFS_COUNT_PTES_SET] = 0;
 		for (const int end : {world.channel.sender.get(), world.channel.receiver.get()}) {
 			const fbufs_end_info info = end_info(end);
-			for (const std::uint32_t value : {info.out_queued, info.out_receivers, info.out_attached, info.out_hangup})
+			for (const std::uint32_t value :
+			     {info.out_queued, info.out_receivers, info.out_attached, info.out_hangup})
 				rest.push_back(value);
 		}
 		for (const fbufs_buffer& buffer : {world.own, world.held_buffer, world.queued_buffer}) {
@@ -129,13 +130,13 @@ struct Call {
 	const char* name;
 	unsigned long request;
 	std::size_t size;
-	std::uint32_t flags;		// that it knows
-	unsigned on;			// On, one or more
-	bool out;			// writes its structure
+	std::uint32_t flags; // that it knows
+	unsigned on;	     // On, one or more
+	bool out;	     // writes its structure
 	bool anybody;
-	long result;			// of a good call
-	int reserved;			// offset, or -1
-	std::vector<int> pointers;	// offsets
+	long result;		   // of a good call
+	int reserved;		   // offset, or -1
+	std::vector<int> pointers; // offsets
 	void (*fill)(World& world, std::uint8_t* args);
 };
 
@@ -171,34 +172,117 @@ void fill_alloc(World& world, std::uint8_t* args)
 
 const Call calls[] = {
 	{"Query", FBUFS_QUERY, SIZED(fbufs_query), 0, On::domain, true, true, 0, -1, {}, fill_nothing},
-	{"PoolCreate", FBUFS_POOL_CREATE, SIZED(fbufs_pool_create), FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY, On::domain, true, false, -EEXIST,
-	 AT(fbufs_pool_create, __reserved), {},
+	{"PoolCreate",
+	 FBUFS_POOL_CREATE,
+	 SIZED(fbufs_pool_create),
+	 FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY,
+	 On::domain,
+	 true,
+	 false,
+	 -EEXIST,
+	 AT(fbufs_pool_create, __reserved),
+	 {},
 	 [](World&, std::uint8_t* args) { as<fbufs_pool_create>(args).bytes = page; }},
-	{"PoolInfo", FBUFS_POOL_INFO, SIZED(fbufs_pool_info), 0, On::domain, true, false, 0,
-	 AT(fbufs_pool_info, __reserved), {},
+	{"PoolInfo",
+	 FBUFS_POOL_INFO,
+	 SIZED(fbufs_pool_info),
+	 0,
+	 On::domain,
+	 true,
+	 false,
+	 0,
+	 AT(fbufs_pool_info, __reserved),
+	 {},
 	 [](World& world, std::uint8_t* args) { as<fbufs_pool_info>(args).pool = world.from.pool.out_pool; }},
-	{"Alloc", FBUFS_ALLOC, SIZED(fbufs_alloc), FBUFS_DONTWAIT, On::domain, false, false, 1,
-	 AT(fbufs_alloc, __reserved), {AT(fbufs_alloc, buffers)}, fill_alloc},
-	{"AllocOnEnd", FBUFS_ALLOC, SIZED(fbufs_alloc), FBUFS_DONTWAIT, On::sender, false, false, 1,
-	 AT(fbufs_alloc, __reserved), {AT(fbufs_alloc, buffers)}, fill_alloc},
-	{"Free", FBUFS_FREE, SIZED(fbufs_handles), 0, On::domain, false, false, 1,
-	 AT(fbufs_handles, __reserved), {AT(fbufs_handles, handles)},
+	{"Alloc",
+	 FBUFS_ALLOC,
+	 SIZED(fbufs_alloc),
+	 FBUFS_DONTWAIT,
+	 On::domain,
+	 false,
+	 false,
+	 1,
+	 AT(fbufs_alloc, __reserved),
+	 {AT(fbufs_alloc, buffers)},
+	 fill_alloc},
+	{"AllocOnEnd",
+	 FBUFS_ALLOC,
+	 SIZED(fbufs_alloc),
+	 FBUFS_DONTWAIT,
+	 On::sender,
+	 false,
+	 false,
+	 1,
+	 AT(fbufs_alloc, __reserved),
+	 {AT(fbufs_alloc, buffers)},
+	 fill_alloc},
+	{"Free",
+	 FBUFS_FREE,
+	 SIZED(fbufs_handles),
+	 0,
+	 On::domain,
+	 false,
+	 false,
+	 1,
+	 AT(fbufs_handles, __reserved),
+	 {AT(fbufs_handles, handles)},
 	 [](World& world, std::uint8_t* args) { fill_handles(args, world, world.own.fbuf); }},
-	{"Release", FBUFS_RELEASE, SIZED(fbufs_handles), 0, On::domain, false, false, -ENOENT,
-	 AT(fbufs_handles, __reserved), {AT(fbufs_handles, handles)},
+	{"Release",
+	 FBUFS_RELEASE,
+	 SIZED(fbufs_handles),
+	 0,
+	 On::domain,
+	 false,
+	 false,
+	 -ENOENT,
+	 AT(fbufs_handles, __reserved),
+	 {AT(fbufs_handles, handles)},
 	 [](World& world, std::uint8_t* args) { fill_handles(args, world, world.held); }},
-	{"Secure", FBUFS_SECURE, SIZED(fbufs_handles), 0, On::domain, false, false, -ENOENT,
-	 AT(fbufs_handles, __reserved), {AT(fbufs_handles, handles)},
+	{"Secure",
+	 FBUFS_SECURE,
+	 SIZED(fbufs_handles),
+	 0,
+	 On::domain,
+	 false,
+	 false,
+	 -ENOENT,
+	 AT(fbufs_handles, __reserved),
+	 {AT(fbufs_handles, handles)},
 	 [](World& world, std::uint8_t* args) { fill_handles(args, world, world.held); }},
-	{"Notices", FBUFS_NOTICES, SIZED(fbufs_notices), 0, On::domain, false, false, 1,
-	 AT(fbufs_notices, __reserved), {AT(fbufs_notices, fbufs)},
+	{"Notices",
+	 FBUFS_NOTICES,
+	 SIZED(fbufs_notices),
+	 0,
+	 On::domain,
+	 false,
+	 false,
+	 1,
+	 AT(fbufs_notices, __reserved),
+	 {AT(fbufs_notices, fbufs)},
 	 [](World& world, std::uint8_t* args) {
 		 as<fbufs_notices>(args).fbufs = address(&world.handle);
 		 as<fbufs_notices>(args).count = 1;
 	 }},
-	{"ChannelCreate", FBUFS_CHANNEL_CREATE, SIZED(fbufs_channel_create), 0xf, On::domain, true, false, 0, -1, {},
+	{"ChannelCreate",
+	 FBUFS_CHANNEL_CREATE,
+	 SIZED(fbufs_channel_create),
+	 0xf,
+	 On::domain,
+	 true,
+	 false,
+	 0,
+	 -1,
+	 {},
 	 fill_nothing},
-	{"Stats", FBUFS_STATS, SIZED(fbufs_stats), 0, On::domain, false, false, 0, -1,
+	{"Stats",
+	 FBUFS_STATS,
+	 SIZED(fbufs_stats),
+	 0,
+	 On::domain,
+	 false,
+	 false,
+	 0,
+	 -1,
 	 {AT(fbufs_stats, counters), AT(fbufs_stats, gauges)},
 	 [](World& world, std::uint8_t* args) {
 		 as<fbufs_stats>(args).counters = address(world.counts);
@@ -206,24 +290,85 @@ const Call calls[] = {
 		 as<fbufs_stats>(args).gauges = address(world.levels);
 		 as<fbufs_stats>(args).ngauges = FBUFS_GAUGES;
 	 }},
-	{"Locate", FBUFS_LOCATE, SIZED(fbufs_locate), 0, On::domain, true, false, 0, -1, {},
+	{"Locate",
+	 FBUFS_LOCATE,
+	 SIZED(fbufs_locate),
+	 0,
+	 On::domain,
+	 true,
+	 false,
+	 0,
+	 -1,
+	 {},
 	 [](World& world, std::uint8_t* args) { as<fbufs_locate>(args).position = world.own.position; }},
 	{"Io", FBUFS_IO, SIZED(fbufs_io), FBUFS_DONTWAIT, On::domain, true, false, 0, -1, {}, fill_nothing},
 	{"Cancel", FBUFS_CANCEL, SIZED(fbufs_cancel), 0, On::domain, false, false, -ENOENT, -1, {}, fill_nothing},
-	{"MakeMutable", FBUFS_MAKE_MUTABLE, SIZED(fbufs_make_mutable), 0, On::domain, true, false, -ENOENT,
-	 AT(fbufs_make_mutable, __reserved), {}, fill_nothing},
-	{"SendFile", FBUFS_SEND_FILE, SIZED(fbufs_send_file), FBUFS_DONTWAIT, On::domain, true, false, 1, -1, {},
+	{"MakeMutable",
+	 FBUFS_MAKE_MUTABLE,
+	 SIZED(fbufs_make_mutable),
+	 0,
+	 On::domain,
+	 true,
+	 false,
+	 -ENOENT,
+	 AT(fbufs_make_mutable, __reserved),
+	 {},
+	 fill_nothing},
+	{"SendFile",
+	 FBUFS_SEND_FILE,
+	 SIZED(fbufs_send_file),
+	 FBUFS_DONTWAIT,
+	 On::domain,
+	 true,
+	 false,
+	 1,
+	 -1,
+	 {},
 	 [](World& world, std::uint8_t* args) {
 		 as<fbufs_send_file>(args) = send_file_args(world.stream.in, world.file, 0, 1);
 	 }},
-	{"Attach", FBUFS_ATTACH, SIZED(fbufs_attach), 0, On::sender | On::receiver, false, false, -EBUSY,
-	 AT(fbufs_attach, __reserved), {},
+	{"Attach",
+	 FBUFS_ATTACH,
+	 SIZED(fbufs_attach),
+	 0,
+	 On::sender | On::receiver,
+	 false,
+	 false,
+	 -EBUSY,
+	 AT(fbufs_attach, __reserved),
+	 {},
 	 [](World& world, std::uint8_t* args) { as<fbufs_attach>(args).domain = world.from.domain; }},
-	{"EndInfo", FBUFS_END_INFO, SIZED(fbufs_end_info), 0, On::sender | On::receiver, true, true, 0, -1, {},
+	{"EndInfo",
+	 FBUFS_END_INFO,
+	 SIZED(fbufs_end_info),
+	 0,
+	 On::sender | On::receiver,
+	 true,
+	 true,
+	 0,
+	 -1,
+	 {},
 	 fill_nothing},
-	{"AddReceiver", FBUFS_ADD_RECEIVER, SIZED(fbufs_add_receiver), FBUFS_CHANNEL_NONBLOCK, On::sender, true, false, 0,
-	 AT(fbufs_add_receiver, __reserved), {}, fill_nothing},
-	{"Send", FBUFS_SEND, SIZED(fbufs_send), FBUFS_DONTWAIT, On::sender, true, false, 1, -1,
+	{"AddReceiver",
+	 FBUFS_ADD_RECEIVER,
+	 SIZED(fbufs_add_receiver),
+	 FBUFS_CHANNEL_NONBLOCK,
+	 On::sender,
+	 true,
+	 false,
+	 0,
+	 AT(fbufs_add_receiver, __reserved),
+	 {},
+	 fill_nothing},
+	{"Send",
+	 FBUFS_SEND,
+	 SIZED(fbufs_send),
+	 FBUFS_DONTWAIT,
+	 On::sender,
+	 true,
+	 false,
+	 1,
+	 -1,
 	 {AT(fbufs_send, messages), AT(fbufs_send, slices)},
 	 [](World& world, std::uint8_t* args) {
 		 as<fbufs_send>(args).messages = address(&world.message);
@@ -231,7 +376,15 @@ const Call calls[] = {
 		 as<fbufs_send>(args).count = 1;
 		 as<fbufs_send>(args).nslices = 1;
 	 }},
-	{"Receive", FBUFS_RECEIVE, SIZED(fbufs_receive), FBUFS_DONTWAIT, On::receiver, true, false, 1, -1,
+	{"Receive",
+	 FBUFS_RECEIVE,
+	 SIZED(fbufs_receive),
+	 FBUFS_DONTWAIT,
+	 On::receiver,
+	 true,
+	 false,
+	 1,
+	 -1,
 	 {AT(fbufs_receive, messages), AT(fbufs_receive, slices), AT(fbufs_receive, release)},
 	 [](World& world, std::uint8_t* args) {
 		 world.handle = world.held;
@@ -380,7 +533,8 @@ TEST_P(Ioctls, ReadOnlyStructureIsEfault)
 TEST_P(Ioctls, BadArraysAreEfault)
 {
 	for (const int at : GetParam().pointers)
-		for (const std::uint64_t bad : {std::uint64_t{8}, address(edge_ + page), std::uint64_t{0xffff888000000000}}) {
+		for (const std::uint64_t bad :
+		     {std::uint64_t{8}, address(edge_ + page), std::uint64_t{0xffff888000000000}}) {
 			const std::uint64_t good = as<std::uint64_t>(args_ + at);
 			as<std::uint64_t>(args_ + at) = bad;
 			const unsigned long request = GetParam().request;
@@ -423,14 +577,16 @@ TEST_P(Ioctls, AForkedChildIsEperm)
 {
 	const Snapshot before(world_);
 	EXPECT_EQ(in_child([&] {
-		const unsigned on = GetParam().on;
-		for (const unsigned where : {On::domain, On::sender, On::receiver})
-			if (on & where) {
-				const long result = ::ioctl(world_.on(where), GetParam().request, args_);
-				CHILD_EXPECT(GetParam().anybody ? result == 0 : result == -1 && errno == EPERM);
-			}
-		return 0;
-	}), 0);
+			  const unsigned on = GetParam().on;
+			  for (const unsigned where : {On::domain, On::sender, On::receiver})
+				  if (on & where) {
+					  const long result = ::ioctl(world_.on(where), GetParam().request, args_);
+					  CHILD_EXPECT(GetParam().anybody ? result == 0
+									  : result == -1 && errno == EPERM);
+				  }
+			  return 0;
+		  }),
+		  0);
 	EXPECT_EQ(Snapshot(world_), before);
 	expect_usable(world_);
 }

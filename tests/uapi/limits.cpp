@@ -146,7 +146,8 @@ TEST(PoolFull, NotWhileThereIsMemoryWhateverTheSizes)
 	Pair large(16 << 20);
 	std::uint64_t pages = 0;
 	for (std::uint64_t size = 1; size <= 80; size++, pages += size)
-		ASSERT_NE(alloc_one(large.from.domain, size * page).fbuf, 0u) << size << " pages, after " << pages << " of 4096";
+		ASSERT_NE(alloc_one(large.from.domain, size * page).fbuf, 0u)
+			<< size << " pages, after " << pages << " of 4096";
 	large.from.domain.reset();
 
 	Pair small(64 * page);

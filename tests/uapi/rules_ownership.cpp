@@ -84,14 +84,15 @@ TEST(Rule01OnePoolPerProcess, EveryProcessHasItsOwn)
 {
 	const Originator parent;
 	EXPECT_EQ(in_child([&] {
-		const Originator child;
-		CHILD_EXPECT(child.window.error() == 0);
-		CHILD_EXPECT(child.pool.out_pool != parent.pool.out_pool);
-		const fbufs_buffer buffer = alloc_one(child.domain);
-		CHILD_EXPECT(FBUFS_HANDLE_POOL(buffer.fbuf) == child.pool.out_pool);
-		CHILD_EXPECT(!store_faults(child.at(buffer)));
-		return 0;
-	}), 0);
+			  const Originator child;
+			  CHILD_EXPECT(child.window.error() == 0);
+			  CHILD_EXPECT(child.pool.out_pool != parent.pool.out_pool);
+			  const fbufs_buffer buffer = alloc_one(child.domain);
+			  CHILD_EXPECT(FBUFS_HANDLE_POOL(buffer.fbuf) == child.pool.out_pool);
+			  CHILD_EXPECT(!store_faults(child.at(buffer)));
+			  return 0;
+		  }),
+		  0);
 }
 
 TEST(Rule01OnePoolPerProcess, ThePoolGoesWithItsDomain)
@@ -110,11 +111,12 @@ TEST(Rule01OnePoolPerProcess, OnlyItsProcessAllocates)
 	Pair pair;
 	const auto before = gauges(pair.from.domain);
 	EXPECT_EQ(in_child([&] {
-		std::vector<fbufs_buffer> buffers(1);
-		CHILD_EXPECT(alloc(pair.from.domain, page, buffers) == -EPERM);
-		CHILD_EXPECT(alloc(pair.channel.sender, page, buffers) == -EPERM);
-		return 0;
-	}), 0);
+			  std::vector<fbufs_buffer> buffers(1);
+			  CHILD_EXPECT(alloc(pair.from.domain, page, buffers) == -EPERM);
+			  CHILD_EXPECT(alloc(pair.channel.sender, page, buffers) == -EPERM);
+			  return 0;
+		  }),
+		  0);
 	// Another domain of the same process has no pool to allocate from.
 	std::vector<fbufs_buffer> buffers(1);
 	EXPECT_EQ(alloc(pair.to, page, buffers), -ENXIO);

@@ -48,18 +48,20 @@ TEST(Rule05DomainsDoNotInherit, AChildCannotUseThem)
 	const fbufs_buffer buffer = pair.send_new(1);
 	const fbufs_buffer own = alloc_one(pair.from.domain);
 	EXPECT_EQ(in_child([&] {
-		CHILD_EXPECT(handles(pair.from.domain, FBUFS_FREE, {own.fbuf}) == -EPERM);
-		CHILD_EXPECT(send_one(pair.channel.sender, own.fbuf, 0, 1) == -EPERM);
-		CHILD_EXPECT(Received(pair.channel.receiver).result == -EPERM);
-		const Window window(pair.from.domain, pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
-		CHILD_EXPECT(window.error() == EPERM);
-		// Nor do its own domain and the name of the pool help.
-		const Fd domain = open_domain();
-		CHILD_EXPECT(attach(pair.channel.receiver, domain) == -EBUSY);
-		const Window other(domain, pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
-		CHILD_EXPECT(other.error() == ENOENT);
-		return 0;
-	}), 0);
+			  CHILD_EXPECT(handles(pair.from.domain, FBUFS_FREE, {own.fbuf}) == -EPERM);
+			  CHILD_EXPECT(send_one(pair.channel.sender, own.fbuf, 0, 1) == -EPERM);
+			  CHILD_EXPECT(Received(pair.channel.receiver).result == -EPERM);
+			  const Window window(pair.from.domain, pair.from.pool.out_pool, pair.from.pool.out_span,
+					      PROT_READ);
+			  CHILD_EXPECT(window.error() == EPERM);
+			  // Nor do its own domain and the name of the pool help.
+			  const Fd domain = open_domain();
+			  CHILD_EXPECT(attach(pair.channel.receiver, domain) == -EBUSY);
+			  const Window other(domain, pair.from.pool.out_pool, pair.from.pool.out_span, PROT_READ);
+			  CHILD_EXPECT(other.error() == ENOENT);
+			  return 0;
+		  }),
+		  0);
 	EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 1u);
 	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
 	EXPECT_EQ(pair.state(own), FBUFS_STATE_OWNED);
@@ -281,15 +283,17 @@ TEST_P(Rule06DeathLeavesNothing, AtAnyPoint)
 	sender.reset();
 	receiver.reset();
 	// Domains and pools may be about in descriptors that were passed on; LeakCheck looks at those.
-	for (const fbufs_gauge gauge : {FBUFS_GAUGE_CHANNELS, FBUFS_GAUGE_ENDS, FBUFS_GAUGE_WINDOWS, FBUFS_GAUGE_MESSAGES,
-					FBUFS_GAUGE_FBUFS, FBUFS_GAUGE_PAGES, FBUFS_GAUGE_METADATA})
+	for (const fbufs_gauge gauge :
+	     {FBUFS_GAUGE_CHANNELS, FBUFS_GAUGE_ENDS, FBUFS_GAUGE_WINDOWS, FBUFS_GAUGE_MESSAGES, FBUFS_GAUGE_FBUFS,
+	      FBUFS_GAUGE_PAGES, FBUFS_GAUGE_METADATA})
 		EXPECT_TRUE(eventually([&] { return gauges(here)[gauge] == before[gauge]; })) << gauge;
 }
 
 INSTANTIATE_TEST_SUITE_P(Deaths, Rule06DeathLeavesNothing,
-			 ::testing::Values(Death{"Owning", die_owning}, Death{"Sending", die_sending}, Death{"Copying", die_copying},
-					   Death{"SendingAFile", die_sending_a_file}, Death{"Waiting", die_waiting},
-					   Death{"Holding", die_holding}, Death{"PassedOn", die_passed_on}),
+			 ::testing::Values(Death{"Owning", die_owning}, Death{"Sending", die_sending},
+					   Death{"Copying", die_copying}, Death{"SendingAFile", die_sending_a_file},
+					   Death{"Waiting", die_waiting}, Death{"Holding", die_holding},
+					   Death{"PassedOn", die_passed_on}),
 			 [](const auto& death) { return std::string(death.param.name); });
 
 TEST(Rule06DeathOfTheOriginator, WhatReceiversHoldStays)

@@ -242,7 +242,8 @@ long user_fault(const Window& window, std::uint8_t*)
 	if (handler < 0 || ::ioctl(handler, UFFDIO_API, &api) < 0)
 		return 0;
 	long result = -EINVAL;
-	for (const std::uint64_t mode : {UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MINOR}) {
+	for (const std::uint64_t mode :
+	     {UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MINOR}) {
 		uffdio_register range = {};
 		range.range.start = address(window.base());
 		range.range.len = window.span();

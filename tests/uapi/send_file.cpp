@@ -24,7 +24,8 @@ Fd filled_file()
 Bytes part(std::size_t from, std::size_t bytes)
 {
 	const Bytes all = pattern(file_bytes, 5);
-	return Bytes(all.begin() + static_cast<std::ptrdiff_t>(from), all.begin() + static_cast<std::ptrdiff_t>(from + bytes));
+	return Bytes(all.begin() + static_cast<std::ptrdiff_t>(from),
+		     all.begin() + static_cast<std::ptrdiff_t>(from + bytes));
 }
 
 // So many bytes, or what there is when no more comes.
@@ -159,7 +160,8 @@ TEST_P(SendFileTo, IsNotTakenForFbufs)
 }
 
 INSTANTIATE_TEST_SUITE_P(, SendFileTo,
-			 testing::Values(Stream{"Tcp4", make_tcp4}, Stream{"Tcp6", make_tcp6}, Stream{"Unix", make_unix_stream}),
+			 testing::Values(Stream{"Tcp4", make_tcp4}, Stream{"Tcp6", make_tcp6},
+					 Stream{"Unix", make_unix_stream}),
 			 [](const auto& each) { return std::string(each.param.name); });
 
 TEST_F(SendFile, RefusesWhatIsNoStreamSocket)
@@ -177,8 +179,11 @@ TEST_F(SendFile, RefusesWhatIsNoFile)
 	const Ends ends = make_unix_stream(), pipe = make_pipe();
 	const Fd blind = temporary_file(O_WRONLY);
 	const Fd channel_domain = open_domain();
-	for (const auto& [from, error] : {std::pair{pipe.out.get(), -EINVAL}, {ends.out.get(), -EINVAL}, {blind.get(), -EBADF},
-					  {channel_domain.get(), -EINVAL}, {-1, -EBADF}}) {
+	for (const auto& [from, error] : {std::pair{pipe.out.get(), -EINVAL},
+					  {ends.out.get(), -EINVAL},
+					  {blind.get(), -EBADF},
+					  {channel_domain.get(), -EINVAL},
+					  {-1, -EBADF}}) {
 		args = send_file_args(ends.in, from, FBUFS_IO_HERE, page);
 		EXPECT_EQ(call(domain, FBUFS_SEND_FILE, args), error) << from;
 	}

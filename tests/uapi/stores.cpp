@@ -66,7 +66,8 @@ public:
 	Storing(std::uint8_t* where, std::uint8_t value)
 		: thread_([this, where, value] {
 			  step_ = began;
-			  step_ = faults([=] { *static_cast<volatile std::uint8_t*>(where) = value; }) ? faulted : stored;
+			  step_ = faults([=] { *static_cast<volatile std::uint8_t*>(where) = value; }) ? faulted
+												       : stored;
 		  })
 	{
 		EXPECT_TRUE(eventually([&] { return step_ != begins; }));

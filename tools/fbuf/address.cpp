@@ -121,7 +121,8 @@ int open_file(const std::string& path, direction way)
 	const int fd = way == direction::from ? ::open(path.c_str(), O_RDONLY | O_CLOEXEC)
 					      : ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
-		throw failure(failed, (way == direction::from ? "cannot read " : "cannot write ") + path + ": " + std::strerror(errno));
+		throw failure(failed, (way == direction::from ? "cannot read " : "cannot write ") + path + ": " +
+					      std::strerror(errno));
 	return fd;
 }
 

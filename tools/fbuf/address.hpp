@@ -18,7 +18,10 @@ public:
 	// Connects, listens and accepts, or opens. `from` listens where `to` connects, unless the kind
 	// says which: tcp-connect, tcp-listen, unix-connect, unix-listen.
 	static place open(const std::string& text, direction way);
-	place(place&& other) noexcept : fd_(std::exchange(other.fd_, -1)), datagrams_(other.datagrams_), name_(other.name_) {}
+	place(place&& other) noexcept
+		: fd_(std::exchange(other.fd_, -1)), datagrams_(other.datagrams_), name_(other.name_)
+	{
+	}
 	place(const place&) = delete;
 	~place();
 

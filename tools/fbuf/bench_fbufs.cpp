@@ -17,8 +17,8 @@ using tool::expect;
 class fbufs_sender : public sender {
 public:
 	fbufs_sender(const job& of, bool to_file)
-		: sender(of), to_file_(to_file), domain_(expect(fbuf::domain::open(), "cannot open /dev/fbufs")), pool_(make_pool(of)), io_(domain_),
-		  done_(most)
+		: sender(of), to_file_(to_file), domain_(expect(fbuf::domain::open(), "cannot open /dev/fbufs")),
+		  pool_(make_pool(of)), io_(domain_), done_(most)
 	{
 		if (is_tcp(of.to))
 			io_.copy_below(tcp_copies_below);
@@ -56,7 +56,8 @@ private:
 
 	fbuf::pool make_pool(const job& of)
 	{
-		return expect(domain_.create_pool((most + 2) * ((of.bytes + 4095) / 4096 * 4096)), "cannot make a pool");
+		return expect(domain_.create_pool((most + 2) * ((of.bytes + 4095) / 4096 * 4096)),
+			      "cannot make a pool");
 	}
 	void count(const fbuf::transferred& went)
 	{
@@ -89,8 +90,9 @@ private:
 	void send_file(std::uint64_t number)
 	{
 		for (std::size_t done = 0; done < job_.bytes;) {
-			const auto went = expect(io_.send_file(job_.to, job_.source, job_.offset_of(number) + done, job_.bytes - done),
-						 "cannot send the file");
+			const auto went = expect(
+				io_.send_file(job_.to, job_.source, job_.offset_of(number) + done, job_.bytes - done),
+				"cannot send the file");
 			if (went.bytes == 0)
 				throw tool::failure(tool::failed, "the file is too short");
 			count(went);

@@ -18,9 +18,26 @@ namespace {
 using tool::failure;
 
 constexpr const char* names[] = {
-	"fbufs-volatile-cached", "fbufs-secure-cached", "fbufs-volatile-uncached", "fbufs-secure-uncached",
-	"fbufs-copy", "pipe", "unix-stream", "unix-seqpacket", "tcp", "mq", "memfd-sealed", "vmsplice", "process-vm-readv",
-	"uring-fixed", "shm-futex", "uring-msg", "mremap", "mprotect", "cow", "memcpy",
+	"fbufs-volatile-cached",
+	"fbufs-secure-cached",
+	"fbufs-volatile-uncached",
+	"fbufs-secure-uncached",
+	"fbufs-copy",
+	"pipe",
+	"unix-stream",
+	"unix-seqpacket",
+	"tcp",
+	"mq",
+	"memfd-sealed",
+	"vmsplice",
+	"process-vm-readv",
+	"uring-fixed",
+	"shm-futex",
+	"uring-msg",
+	"mremap",
+	"mprotect",
+	"cow",
+	"memcpy",
 };
 
 constexpr std::array touches = {"none", "header", "page", "all"};
@@ -50,7 +67,10 @@ public:
 			each->produce(first, count);
 	}
 	unsigned consume(std::uint64_t first, unsigned most) override { return links_[own_]->consume(first, most); }
-	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override { return links_[own_]->received(index); }
+	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override
+	{
+		return links_[own_]->received(index);
+	}
 	[[nodiscard]] std::uint64_t warm_up() const override { return links_[0]->warm_up(); }
 
 private:

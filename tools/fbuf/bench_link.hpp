@@ -23,11 +23,11 @@ touch touch_of(const std::string& name);
 const char* name_of(touch how);
 
 struct shape {
-	std::size_t bytes;       // of a message
-	unsigned batch;          // messages handed over at a time
+	std::size_t bytes; // of a message
+	unsigned batch;	   // messages handed over at a time
 	touch how;
-	unsigned receivers = 1;  // each gets every message
-	unsigned hops = 1;       // links that a message passes, one after the other
+	unsigned receivers = 1; // each gets every message
+	unsigned hops = 1;	// links that a message passes, one after the other
 };
 
 // Messages that a link lets wait, where it counts messages: few of the long ones, and a full batch.

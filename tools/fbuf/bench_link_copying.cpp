@@ -104,7 +104,10 @@ public:
 	}
 
 protected:
-	virtual ssize_t write_some(std::span<const std::byte> from) { return ::write(ends_[1].fd(), from.data(), from.size()); }
+	virtual ssize_t write_some(std::span<const std::byte> from)
+	{
+		return ::write(ends_[1].fd(), from.data(), from.size());
+	}
 };
 
 // As large as it may be without privilege: fewer switches.
@@ -229,7 +232,8 @@ public:
 	{
 		const unsigned packets = prepare(outgoing(first, count), count);
 		for (unsigned done = 0; done < packets;) {
-			const int n = ::sendmmsg(ends_[1].fd(), headers_.data() + done, std::min(packets - done, 1024U), 0);
+			const int n =
+				::sendmmsg(ends_[1].fd(), headers_.data() + done, std::min(packets - done, 1024U), 0);
 			if (n < 0)
 				die("sendmmsg");
 			done += static_cast<unsigned>(n);
@@ -286,8 +290,9 @@ public:
 		piece_ = std::min(of.bytes, most);
 		mq_attr attributes = {};
 		attributes.mq_msgsize = static_cast<long>(piece_);
-		attributes.mq_maxmsg = privileged ? static_cast<long>(std::clamp<std::size_t>(most_between / piece_, 4, 64)) :
-						    limit("msg_max", 10);
+		attributes.mq_maxmsg =
+			privileged ? static_cast<long>(std::clamp<std::size_t>(most_between / piece_, 4, 64))
+				   : limit("msg_max", 10);
 		const std::string name = "/fbuf-bench-" + std::to_string(::getpid());
 		queue_ = descriptor(::mq_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600, &attributes));
 		if (queue_.fd() < 0)
@@ -380,7 +385,8 @@ public:
 	}
 	[[nodiscard]] std::uint64_t warm_up() const override
 	{
-		return (std::max<std::uint64_t>(copying_link::warm_up(), 2 * count_) + shape_.batch - 1) / shape_.batch * shape_.batch;
+		return (std::max<std::uint64_t>(copying_link::warm_up(), 2 * count_) + shape_.batch - 1) /
+		       shape_.batch * shape_.batch;
 	}
 
 private:

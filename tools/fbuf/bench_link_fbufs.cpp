@@ -101,7 +101,8 @@ public:
 	{
 		onward_.clear();
 		for (unsigned i = 0; i < count; i++)
-			expect(onward_.emplace_back(first + i).append(static_cast<fbufs_link&>(in).held_[i]), "cannot send on");
+			expect(onward_.emplace_back(first + i).append(static_cast<fbufs_link&>(in).held_[i]),
+			       "cannot send on");
 		for (auto left = std::span(onward_); !left.empty();)
 			left = left.subspan(expect(sender_->send(left), "cannot send on").messages);
 	}
@@ -110,7 +111,8 @@ public:
 	effort caused() override
 	{
 		const auto now = expect(domain_->count(), "cannot count");
-		return {now.faults, now.ptes_set + now.ptes_cleared, now.tlb_flushes, now.pages_allocated, now.bytes_copied};
+		return {now.faults, now.ptes_set + now.ptes_cleared, now.tlb_flushes, now.pages_allocated,
+			now.bytes_copied};
 	}
 
 private:
@@ -136,7 +138,10 @@ private:
 		fresh_.pop_back();
 		return buffer;
 	}
-	void open_domain() { domain_ = std::make_shared<fbuf::domain>(expect(fbuf::domain::open(), "cannot open /dev/fbufs")); }
+	void open_domain()
+	{
+		domain_ = std::make_shared<fbuf::domain>(expect(fbuf::domain::open(), "cannot open /dev/fbufs"));
+	}
 	void open_sender()
 	{
 		auto [sender, end] = expect(domain_->create_channel(options_), "cannot make a channel");

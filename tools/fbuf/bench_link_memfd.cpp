@@ -23,7 +23,8 @@ constexpr int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 class memfd_link : public link {
 public:
 	explicit memfd_link(const shape& of)
-		: link(of), group_(static_cast<unsigned>(std::clamp<std::size_t>(most_in_packet / of.bytes, 1, of.batch)))
+		: link(of),
+		  group_(static_cast<unsigned>(std::clamp<std::size_t>(most_in_packet / of.bytes, 1, of.batch)))
 	{
 		std::array<int, 2> fds = {};
 		if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()) < 0)
@@ -59,17 +60,18 @@ public:
 			if ((::fcntl(held_[i].fd(), F_GET_SEALS) & seals) != seals)
 				die("a message is not sealed");
 			// Faults are cheaper taken together, where all pages will be looked at.
-			windows_.push_back(std::make_unique<mapping>(shape_.bytes, PROT_READ, MAP_SHARED | populate(), held_[i].fd()));
+			windows_.push_back(std::make_unique<mapping>(shape_.bytes, PROT_READ, MAP_SHARED | populate(),
+								     held_[i].fd()));
 			check_words(received(i), first + i, shape_.how);
 		}
 		return count;
 	}
-	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override { return windows_[index]->bytes(); }
-	// Nothing is used twice; the packets that the socket holds are at most that many.
-	[[nodiscard]] std::uint64_t warm_up() const override
+	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override
 	{
-		return std::max(shape_.batch, 8 * group_);
+		return windows_[index]->bytes();
 	}
+	// Nothing is used twice; the packets that the socket holds are at most that many.
+	[[nodiscard]] std::uint64_t warm_up() const override { return std::max(shape_.batch, 8 * group_); }
 
 private:
 	static constexpr std::size_t most = 64; // the batch's limit

@@ -70,7 +70,8 @@ class ring_link : public link {
 public:
 	explicit ring_link(const shape& of)
 		: link(of), stride_((of.bytes + touched_page - 1) / touched_page * touched_page),
-		  slots_(std::max(2 * of.batch, static_cast<unsigned>(std::clamp<std::size_t>((256 << 20) / stride_, 4, 64)))),
+		  slots_(std::max(2 * of.batch,
+				  static_cast<unsigned>(std::clamp<std::size_t>((256 << 20) / stride_, 4, 64)))),
 		  control_(sizeof(ring_state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS)
 	{
 		new (control_.bytes().data()) ring_state;
@@ -99,7 +100,10 @@ public:
 			check_words(received(i), first + i, shape_.how);
 		return held_.count;
 	}
-	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override { return to_read(held_.slot + index); }
+	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override
+	{
+		return to_read(held_.slot + index);
+	}
 	[[nodiscard]] std::uint64_t warm_up() const override { return 2ULL * slots_; }
 
 protected:
@@ -128,7 +132,10 @@ protected:
 	virtual void wait_for_room() { state().released.wait_beyond(produced_ - slots_); }
 	virtual std::uint32_t released_by_now() { return state().released.value.load(std::memory_order_acquire); }
 
-	[[nodiscard]] ring_state& state() const { return *std::launder(reinterpret_cast<ring_state*>(control_.bytes().data())); }
+	[[nodiscard]] ring_state& state() const
+	{
+		return *std::launder(reinterpret_cast<ring_state*>(control_.bytes().data()));
+	}
 	[[nodiscard]] std::size_t offset_of(std::uint32_t slot) const { return slot * stride_; }
 	[[nodiscard]] std::size_t bytes_of(run which) const { return which.count * stride_; }
 	[[nodiscard]] std::size_t all_bytes() const { return slots_ * stride_; }
@@ -214,7 +221,8 @@ protected:
 class mremap_link : public ring_link {
 public:
 	explicit mremap_link(const shape& of)
-		: ring_link(of), room_(2 * rounded() + big_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE),
+		: ring_link(of),
+		  room_(2 * rounded() + big_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE),
 		  file_(checked(::memfd_create("fbuf-bench", MFD_CLOEXEC), "memfd_create"))
 	{
 		if (::ftruncate(file_.fd(), static_cast<off_t>(all_bytes())) < 0)
@@ -252,7 +260,8 @@ private:
 	void move(run which, std::byte* from, std::byte* to) const
 	{
 		const std::size_t at = offset_of(which.slot);
-		if (::mremap(from + at, bytes_of(which), bytes_of(which), MREMAP_MAYMOVE | MREMAP_FIXED, to + at) == MAP_FAILED)
+		if (::mremap(from + at, bytes_of(which), bytes_of(which), MREMAP_MAYMOVE | MREMAP_FIXED, to + at) ==
+		    MAP_FAILED)
 			die("mremap");
 	}
 
@@ -265,7 +274,8 @@ private:
 // The receiver has a private view, mapped for each message: it may write it, and pays when it does.
 class cow_link : public ring_link {
 public:
-	explicit cow_link(const shape& of) : ring_link(of), file_(checked(::memfd_create("fbuf-bench", MFD_CLOEXEC), "memfd_create"))
+	explicit cow_link(const shape& of)
+		: ring_link(of), file_(checked(::memfd_create("fbuf-bench", MFD_CLOEXEC), "memfd_create"))
 	{
 		if (::ftruncate(file_.fd(), static_cast<off_t>(all_bytes())) < 0)
 			die("ftruncate");
@@ -303,7 +313,8 @@ private:
 class vm_readv_link : public ring_link {
 public:
 	explicit vm_readv_link(const shape& of)
-		: ring_link(of), memory_(all_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS), buffer_(of.bytes * of.batch)
+		: ring_link(of), memory_(all_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS),
+		  buffer_(of.bytes * of.batch)
 	{
 	}
 	void open_producer() override
@@ -439,8 +450,9 @@ struct kind {
 };
 
 constexpr kind kinds[] = {
-	{"shm-futex", make_one<shared_link>},    {"uring-msg", make_one<uring_link>}, {"mremap", make_one<mremap_link>},
-	{"mprotect", make_one<mprotect_link>},   {"cow", make_one<cow_link>},         {"process-vm-readv", make_one<vm_readv_link>},
+	{"shm-futex", make_one<shared_link>}, {"uring-msg", make_one<uring_link>},
+	{"mremap", make_one<mremap_link>},    {"mprotect", make_one<mprotect_link>},
+	{"cow", make_one<cow_link>},	      {"process-vm-readv", make_one<vm_readv_link>},
 };
 
 } // namespace

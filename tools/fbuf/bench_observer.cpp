@@ -77,7 +77,8 @@ observer::~observer() = default;
 void observer::watch(const char* name, std::uint32_t type, std::uint64_t config, const char* filter)
 {
 	event made{name, open_event(attributes(type, config), -1)};
-	const bool good = made.fd.fd() >= 0 && (!filter || ::ioctl(made.fd.fd(), PERF_EVENT_IOC_SET_FILTER, filter) == 0);
+	const bool good =
+		made.fd.fd() >= 0 && (!filter || ::ioctl(made.fd.fd(), PERF_EVENT_IOC_SET_FILTER, filter) == 0);
 	if (good)
 		events_.push_back(std::move(made));
 	else
@@ -107,7 +108,8 @@ void observer::sample()
 			samplers_.clear();
 			return;
 		}
-		made.records = std::make_unique<mapping>(page + sample_room, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd.fd());
+		made.records =
+			std::make_unique<mapping>(page + sample_room, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd.fd());
 		samplers_.push_back(std::move(made));
 	}
 }
@@ -150,7 +152,9 @@ explanation observer::result() const
 			perf_event_header header;
 			std::memcpy(&header, bytes.data() + page + at, sizeof(header));
 			if (header.type == PERF_RECORD_SAMPLE)
-				((header.misc & PERF_RECORD_MISC_CPUMODE_MASK) == PERF_RECORD_MISC_USER ? all.samples_user : all.samples_kernel)++;
+				((header.misc & PERF_RECORD_MISC_CPUMODE_MASK) == PERF_RECORD_MISC_USER
+					 ? all.samples_user
+					 : all.samples_kernel)++;
 			at += header.size;
 		}
 	}

@@ -17,7 +17,7 @@ namespace bench {
 // Sums over all processes that are watched, by name. What this machine does not count is not there.
 struct explanation {
 	std::map<std::string, std::uint64_t> counts;
-	std::uint64_t samples_user = 0;   // of the processor, taken at equal distances: where it was
+	std::uint64_t samples_user = 0; // of the processor, taken at equal distances: where it was
 	std::uint64_t samples_kernel = 0;
 };
 

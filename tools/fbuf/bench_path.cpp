@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 
-#include "bench_link.hpp"
 #include "bench_path.hpp"
+#include "bench_link.hpp"
 
 #include <arpa/inet.h>
 #include <cerrno>
@@ -238,7 +238,8 @@ void fill(const descriptor& file)
 	for (std::uint64_t at = 0; at < file_bytes; at += buffer.bytes().size()) {
 		for (std::size_t page = 0; page < buffer.bytes().size(); page += touched_page)
 			write_words(buffer.bytes().subspan(page), (at + page) / touched_page, touch::header);
-		const ssize_t n = ::pwrite(file.fd(), buffer.bytes().data(), buffer.bytes().size(), static_cast<off_t>(at));
+		const ssize_t n =
+			::pwrite(file.fd(), buffer.bytes().data(), buffer.bytes().size(), static_cast<off_t>(at));
 		if (n != static_cast<ssize_t>(buffer.bytes().size()))
 			die("filling a file");
 	}

@@ -14,7 +14,8 @@ namespace bench {
 namespace {
 
 constexpr const char* names[] = {
-	"stream", "pingpong", "fan-1", "fan-2", "fan-4", "fan-8", "pipeline-3", "pipeline-5", "many-2", "many-4", "many-8",
+	"stream",     "pingpong",   "fan-1",  "fan-2",	"fan-4",  "fan-8",
+	"pipeline-3", "pipeline-5", "many-2", "many-4", "many-8",
 };
 
 constexpr std::size_t most_processes = 16;
@@ -63,7 +64,8 @@ struct common {
 
 effort difference(const effort& a, const effort& b)
 {
-	return {a.faults - b.faults, a.ptes - b.ptes, a.tlb_flushes - b.tlb_flushes, a.pages - b.pages, a.copied - b.copied};
+	return {a.faults - b.faults, a.ptes - b.ptes, a.tlb_flushes - b.tlb_flushes, a.pages - b.pages,
+		a.copied - b.copied};
 }
 
 void add(effort& to, const effort& what)
@@ -93,7 +95,8 @@ public:
 		prepare();
 		to.open_producer();
 		produce_until(to, role, 0, when_.timed, [](std::uint64_t) {});
-		produce_until(to, role, when_.timed, when_.rest, [&](std::uint64_t at) { journeys_->depart(role, at - when_.timed); });
+		produce_until(to, role, when_.timed, when_.rest,
+			      [&](std::uint64_t at) { journeys_->depart(role, at - when_.timed); });
 		produce_until(to, role, when_.rest, when_.end, [](std::uint64_t) {});
 		stay();
 	}
@@ -215,19 +218,21 @@ private:
 	}
 	// `then` is told of which link, from which message on, and how many.
 	template <typename Then>
-	static void consume_in_turn(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to, unsigned batch,
-				    const Then& then)
+	static void consume_in_turn(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to,
+				    unsigned batch, const Then& then)
 	{
 		for (std::uint64_t at = first; at < to; at += batch)
 			for (unsigned i = 0; i < from.size(); i++)
 				for (std::uint64_t own = at; own < at + batch;) {
-					const unsigned count = from[i]->consume(own, static_cast<unsigned>(at + batch - own));
+					const unsigned count =
+						from[i]->consume(own, static_cast<unsigned>(at + batch - own));
 					then(i, own, count);
 					own += count;
 				}
 	}
 	template <typename Then>
-	void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to, const Then& then) const
+	void consume_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to,
+			   const Then& then) const
 	{
 		if (from.size() > 1)
 			return consume_in_turn(from, first, to, what_.of.batch, then);

@@ -25,9 +25,9 @@ struct measurement {
 };
 
 struct outcome {
-	double ns = 0;             // a message
+	double ns = 0; // a message
 	std::uint64_t messages = 0;
-	effort consumer;           // what the module counted while that was measured
+	effort consumer; // what the module counted while that was measured
 	// Of half a round trip; else from before a message is produced until a receiver has checked it.
 	std::optional<latencies> latency;
 	std::optional<explanation> explained;

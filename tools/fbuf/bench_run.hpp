@@ -98,7 +98,10 @@ private:
 template <typename T>
 class shared_memory {
 public:
-	shared_memory() : memory_(sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS) { new (memory_.bytes().data()) T(); }
+	shared_memory() : memory_(sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS)
+	{
+		new (memory_.bytes().data()) T();
+	}
 	T* operator->() const { return std::launder(reinterpret_cast<T*>(memory_.bytes().data())); }
 	T& operator*() const { return *operator->(); }
 

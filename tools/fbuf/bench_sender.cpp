@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 
-#include "bench_link.hpp"
 #include "bench_sender.hpp"
+#include "bench_link.hpp"
 #include "bench_uring.hpp"
 
 #include <algorithm>
@@ -162,8 +162,9 @@ public:
 	{
 		auto offset = static_cast<off64_t>(job_.offset_of(number));
 		for (std::size_t done = 0; done < job_.bytes;) {
-			const std::size_t n = moved(::splice(job_.source, &offset, into(), nullptr, job_.bytes - done, SPLICE_F_MOVE),
-						    "splice");
+			const std::size_t n =
+				moved(::splice(job_.source, &offset, into(), nullptr, job_.bytes - done, SPLICE_F_MOVE),
+				      "splice");
 			done += n;
 			forward(n, done < job_.bytes);
 		}

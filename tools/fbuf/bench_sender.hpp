@@ -20,7 +20,7 @@ namespace bench {
 // What a sender is to do.
 struct job {
 	std::size_t bytes = 0; // of a message
-	int to = -1;           // the descriptor to write to; it blocks
+	int to = -1;	       // the descriptor to write to; it blocks
 	int source = -1;       // the file with the messages; -1: the sender makes them
 	// How many messages the receiver has read so far, in memory that it shares.
 	const std::atomic<std::uint64_t>* received = nullptr;

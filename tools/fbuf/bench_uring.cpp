@@ -33,8 +33,10 @@ uring::uring(unsigned entries, bool disabled) : fd_(checked(set_up(entries, disa
 {
 	const std::size_t submissions = params_.sq_off.array + params_.sq_entries * sizeof(unsigned);
 	const std::size_t completions = params_.cq_off.cqes + params_.cq_entries * sizeof(io_uring_cqe);
-	rings_.emplace(std::max(submissions, completions), PROT_READ | PROT_WRITE, shared, fd_.fd(), IORING_OFF_SQ_RING);
-	entries_.emplace(params_.sq_entries * sizeof(io_uring_sqe), PROT_READ | PROT_WRITE, shared, fd_.fd(), IORING_OFF_SQES);
+	rings_.emplace(std::max(submissions, completions), PROT_READ | PROT_WRITE, shared, fd_.fd(),
+		       IORING_OFF_SQ_RING);
+	entries_.emplace(params_.sq_entries * sizeof(io_uring_sqe), PROT_READ | PROT_WRITE, shared, fd_.fd(),
+			 IORING_OFF_SQES);
 	for (unsigned i = 0; i < params_.sq_entries; i++)
 		(&word(params_.sq_off.array))[i] = i;
 }

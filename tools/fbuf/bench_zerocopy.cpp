@@ -39,7 +39,8 @@ public:
 			reap();
 		write_words(buffers_[number], number, touch::header);
 		if (send_all(buffers_[number]) != job_.bytes)
-			throw tool::failure(tool::failed, "MSG_ZEROCOPY took a part of a message (is RLIMIT_MEMLOCK too low?)");
+			throw tool::failure(tool::failed,
+					    "MSG_ZEROCOPY took a part of a message (is RLIMIT_MEMLOCK too low?)");
 		busy_[number % busy_.size()] = true;
 		sent_++;
 	}
@@ -99,7 +100,10 @@ private:
 
 class uring_sender : public sender {
 public:
-	explicit uring_sender(const job& of) : sender(of), buffer_(of.bytes, 1), ring_(1) { ring_.register_file(of.to); }
+	explicit uring_sender(const job& of) : sender(of), buffer_(of.bytes, 1), ring_(1)
+	{
+		ring_.register_file(of.to);
+	}
 	void send(std::uint64_t number) override
 	{
 		write_words(buffer_[0], number, touch::header);

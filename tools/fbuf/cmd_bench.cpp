@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 
+#include "cmd_bench.hpp"
 #include "bench_pattern.hpp"
 #include "bench_run.hpp"
-#include "cmd_bench.hpp"
 #include "tool.hpp"
 
 #include <cstdio>
@@ -14,8 +14,7 @@ namespace {
 
 struct options {
 	std::vector<std::string> mechanisms;
-	std::vector<std::size_t> bytes = {64,      4096,    8192,    16384,   65536,
-					  262144, 1048576, 4194304, 16777216};
+	std::vector<std::size_t> bytes = {64, 4096, 8192, 16384, 65536, 262144, 1048576, 4194304, 16777216};
 	std::vector<unsigned> batches = {1, 32};
 	std::uint64_t messages = 0; // 0: as many as are steady
 	std::vector<std::string> patterns = {"stream", "pingpong"};
@@ -33,14 +32,17 @@ std::uint64_t several_fillings(const std::string& mechanism, const bench::shape&
 }
 
 // Enough to be steady, few enough to end.
-std::uint64_t message_count(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of)
+std::uint64_t message_count(const options& want, const std::string& mechanism, const std::string& pattern,
+			    const bench::shape& of)
 {
 	const auto whole = [&](std::uint64_t count) { return (count + of.batch - 1) / of.batch * of.batch; };
 	if (want.messages)
 		return whole(want.messages);
 	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how <= bench::touch::header;
-	const std::uint64_t budget = free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
-	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in them.
+	const std::uint64_t budget =
+		free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
+	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in
+	// them.
 	const std::uint64_t most = free_of_size ? 8192 : mechanism.starts_with("fbufs") ? 4096 : 1024;
 	const std::uint64_t fits = std::min(budget / of.bytes, most);
 	// Each is one after the other there, and as long as two; or goes to several processes.
@@ -57,21 +59,16 @@ public:
 	void add(const bench::measurement& of, const bench::outcome& all, std::optional<double> spread)
 	{
 		nlohmann::ordered_json record = {
-			{"bench", "transfer"},
-			{"mechanism", of.mechanism},
-			{"pattern", of.pattern},
-			{"bytes", of.of.bytes},
-			{"batch", of.of.batch},
-			{"touch", bench::name_of(of.of.how)},
-			{"ns", all.ns},
-			{"clock", clock_},
-			{"messages", all.messages},
+			{"bench", "transfer"},	{"mechanism", of.mechanism}, {"pattern", of.pattern},
+			{"bytes", of.of.bytes}, {"batch", of.of.batch},	     {"touch", bench::name_of(of.of.how)},
+			{"ns", all.ns},		{"clock", clock_},	     {"messages", all.messages},
 		};
 		if (spread) {
 			record["spread"] = *spread;
 			record["disturbed"] = *spread > most_spread;
 			if (*spread > most_spread)
-				std::fprintf(stderr, "fbuf bench: disturbed: %s %s, %zu bytes: the runs differ by %.0f %%\n",
+				std::fprintf(stderr,
+					     "fbuf bench: disturbed: %s %s, %zu bytes: the runs differ by %.0f %%\n",
 					     of.mechanism.c_str(), of.pattern.c_str(), of.of.bytes, *spread * 100);
 		}
 		if (of.mechanism.starts_with("fbufs") && of.pattern != "pingpong") {
@@ -108,7 +105,8 @@ private:
 			why[name] = static_cast<double>(count) / messages;
 		const auto samples = all.explained->samples_user + all.explained->samples_kernel;
 		if (samples) {
-			why["user_share"] = static_cast<double>(all.explained->samples_user) / static_cast<double>(samples);
+			why["user_share"] =
+				static_cast<double>(all.explained->samples_user) / static_cast<double>(samples);
 			why["user_samples"] = samples;
 		}
 		if (all.caused) {
@@ -131,9 +129,11 @@ unsigned repetitions(const options& want)
 	return want.repeat ? want.repeat : (want.clock == "icount" ? 1 : 3);
 }
 
-void run_one(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of, report& to)
+void run_one(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of,
+	     report& to)
 {
-	const bench::measurement what{mechanism, pattern, of, message_count(want, mechanism, pattern, of), want.explain};
+	const bench::measurement what{mechanism, pattern, of, message_count(want, mechanism, pattern, of),
+				      want.explain};
 	std::vector<bench::outcome> runs;
 	for (unsigned i = 0; i < repetitions(want); i++)
 		runs.push_back(bench::measure(what));
@@ -151,7 +151,8 @@ void run_size(const options& want, const std::string& mechanism, std::size_t byt
 		for (const std::string& pattern : want.patterns) {
 			if (mechanism == "memcpy" && pattern != "stream")
 				continue;
-			const std::vector<unsigned> batches = pattern == "pingpong" ? std::vector<unsigned>{1} : want.batches;
+			const std::vector<unsigned> batches =
+				pattern == "pingpong" ? std::vector<unsigned>{1} : want.batches;
 			for (const unsigned batch : batches)
 				run_one(want, mechanism, pattern, {bytes, batch, bench::touch_of(touch)}, to);
 		}
@@ -211,7 +212,8 @@ std::string footer()
 void add_transfer(CLI::App& bench)
 {
 	auto want = std::make_shared<options>();
-	CLI::App* transfer = bench.add_subcommand("transfer", "From process to process, all work of all of them counted");
+	CLI::App* transfer =
+		bench.add_subcommand("transfer", "From process to process, all work of all of them counted");
 	transfer->add_option("-m,--mechanism", want->mechanisms, "which; default: all (see below)");
 	transfer->add_option("-s,--bytes", want->bytes, "payload of a message, 8 to 64M; a suffix K, M is understood")
 		->transform(CLI::AsSizeValue(false))
@@ -220,21 +222,25 @@ void add_transfer(CLI::App& bench)
 	transfer->add_option("-b,--batch", want->batches, "messages handed over at a time; not in pingpong")
 		->check(CLI::Range(1U, 64U))
 		->capture_default_str();
-	transfer->add_option("-n,--messages", want->messages, "how many messages to measure; 0: as many as give a steady figure")
+	transfer->add_option("-n,--messages", want->messages,
+			     "how many messages to measure; 0: as many as give a steady figure")
 		->capture_default_str();
 	transfer->add_option("-p,--pattern", want->patterns, "which; all: every one")
 		->check(CLI::IsMember(strings(bench::patterns())) | CLI::IsMember({"all"}))
 		->capture_default_str();
-	transfer->add_option("-t,--touch", want->touches, "none, header (one word a message), page (one word a page), all (every word); "
-							  "each of them is measured")
+	transfer->add_option("-t,--touch", want->touches,
+			     "none, header (one word a message), page (one word a page), all (every word); "
+			     "each of them is measured")
 		->check(CLI::IsMember({"none", "header", "page", "all"}))
 		->capture_default_str();
 	transfer->add_flag("-e,--explain", want->explain, "also measure what the figures are made of");
-	transfer->add_option("-r,--repeat", want->repeat, "runs of each, of which the middle one is taken; 0: 3, or 1 with --clock icount")
+	transfer->add_option("-r,--repeat", want->repeat,
+			     "runs of each, of which the middle one is taken; 0: 3, or 1 with --clock icount")
 		->check(CLI::Range(0U, 99U))
 		->capture_default_str();
-	transfer->add_option("--clock", want->clock, "what to call the clock in the records: wall, or icount in a VM that counts "
-						     "instructions")
+	transfer->add_option("--clock", want->clock,
+			     "what to call the clock in the records: wall, or icount in a VM that counts "
+			     "instructions")
 		->check(CLI::IsMember({"wall", "icount"}))
 		->capture_default_str();
 	transfer->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
@@ -263,7 +269,8 @@ std::vector<std::string> usable_mechanisms(const std::vector<std::string>& wante
 
 void add_bench(CLI::App& app)
 {
-	CLI::App* command = app.add_subcommand("bench", "Measure transfers of fbufs and of other mechanisms side by side");
+	CLI::App* command =
+		app.add_subcommand("bench", "Measure transfers of fbufs and of other mechanisms side by side");
 	command->require_subcommand(1);
 	add_transfer(*command);
 	add_bench_alloc(*command);

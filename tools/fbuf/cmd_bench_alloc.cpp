@@ -95,7 +95,10 @@ private:
 // For a channel the library keeps what was not sent, for the next allocation.
 class for_channel : public library {
 public:
-	explicit for_channel(std::size_t bytes) : library(bytes), channel_(expect(domain_.create_channel(), "cannot make a channel")) {}
+	explicit for_channel(std::size_t bytes)
+		: library(bytes), channel_(expect(domain_.create_channel(), "cannot make a channel"))
+	{
+	}
 	void allocate_and_free(unsigned batch) override
 	{
 		use([this] { return channel_.first.allocate(bytes_); }, batch);
@@ -108,14 +111,16 @@ private:
 // For a channel. Each batch is allocated by one system call and freed by another.
 class calls : public allocator {
 public:
-	explicit calls(std::size_t bytes) : domain_(bench::checked(::open("/dev/fbufs", O_RDWR | O_CLOEXEC), "/dev/fbufs"))
+	explicit calls(std::size_t bytes)
+		: domain_(bench::checked(::open("/dev/fbufs", O_RDWR | O_CLOEXEC), "/dev/fbufs"))
 	{
 		fbufs_pool_create pool = {};
 		pool.size = sizeof(pool);
 		pool.bytes = 64 * bytes;
 		call(FBUFS_POOL_CREATE, &pool);
 		first_ = FBUFS_POOL_OFFSET(pool.out_pool);
-		window_.emplace(pool.out_span, PROT_READ | PROT_WRITE, MAP_SHARED, domain_.fd(), static_cast<off_t>(first_));
+		window_.emplace(pool.out_span, PROT_READ | PROT_WRITE, MAP_SHARED, domain_.fd(),
+				static_cast<off_t>(first_));
 		fbufs_channel_create channel = {};
 		channel.size = sizeof(channel);
 		channel.flags = FBUFS_CHANNEL_ATTACH_SENDER;
@@ -176,8 +181,14 @@ private:
 	std::size_t bytes_;
 };
 
-void* take_from_heap(std::size_t bytes) { return ::operator new(bytes); }
-void give_to_heap(void* own, std::size_t) { ::operator delete(own); }
+void* take_from_heap(std::size_t bytes)
+{
+	return ::operator new(bytes);
+}
+void give_to_heap(void* own, std::size_t)
+{
+	::operator delete(own);
+}
 
 // Pages of its own each time.
 void* take_pages(std::size_t bytes)
@@ -188,7 +199,10 @@ void* take_pages(std::size_t bytes)
 	return own;
 }
 
-void give_pages(void* own, std::size_t bytes) { ::munmap(own, bytes); }
+void give_pages(void* own, std::size_t bytes)
+{
+	::munmap(own, bytes);
+}
 
 template <typename Allocator>
 void measure(const char* mechanism, const options& want, bench::records& to)
@@ -235,24 +249,29 @@ void run(const options& want)
 void add_bench_alloc(CLI::App& bench)
 {
 	auto want = std::make_shared<options>();
-	CLI::App* alloc = bench.add_subcommand("alloc", "What a buffer costs that is allocated, touched and given back");
+	CLI::App* alloc =
+		bench.add_subcommand("alloc", "What a buffer costs that is allocated, touched and given back");
 	std::vector<std::string> names;
 	for (const auto& [name, measure] : mechanisms)
 		names.emplace_back(name);
 	alloc->add_option("-m,--mechanism", want->mechanism, "only one of those below")->check(CLI::IsMember(names));
-	alloc->add_option("-n,--rounds", want->rounds, "how often")->check(CLI::Range(1U, 1U << 24))->capture_default_str();
+	alloc->add_option("-n,--rounds", want->rounds, "how often")
+		->check(CLI::Range(1U, 1U << 24))
+		->capture_default_str();
 	alloc->add_option("-s,--bytes", want->bytes, "of a buffer; a suffix K, M is understood")
 		->transform(CLI::AsSizeValue(false))
 		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
 		->capture_default_str();
-	alloc->add_option("--clock", want->clock, "what to call the clock in the records: wall, or icount in a VM that counts instructions")
+	alloc->add_option("--clock", want->clock,
+			  "what to call the clock in the records: wall, or icount in a VM that counts instructions")
 		->check(CLI::IsMember({"wall", "icount"}))
 		->capture_default_str();
 	alloc->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
-	alloc->footer("One buffer, and 32, at a time. fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"
-		      "fbufs-calls: by FBUFS_ALLOC and FBUFS_FREE, one call each for all of them; fbufs-no-channel: by\n"
-		      "fbuf::pool::allocate(), which gets it zeroed; malloc: new and delete; mmap: with munmap.\n"
-		      "Example:\n  fbuf bench alloc --clock icount");
+	alloc->footer(
+		"One buffer, and 32, at a time. fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"
+		"fbufs-calls: by FBUFS_ALLOC and FBUFS_FREE, one call each for all of them; fbufs-no-channel: by\n"
+		"fbuf::pool::allocate(), which gets it zeroed; malloc: new and delete; mmap: with munmap.\n"
+		"Example:\n  fbuf bench alloc --clock icount");
 	alloc->callback([want] { run(*want); });
 }
 

@@ -96,7 +96,8 @@ std::uint64_t warm_up_of(const measurement& of)
 // Reads each message into a buffer of its own process, whichever way it was sent.
 class receiver {
 public:
-	receiver(bench::descriptor from, const bench::job& job, std::atomic<std::uint64_t>& received, bool takes = false)
+	receiver(bench::descriptor from, const bench::job& job, std::atomic<std::uint64_t>& received,
+		 bool takes = false)
 		: from_(std::move(from)), job_(job), received_(received), buffer_(job.bytes, 1)
 	{
 		if (takes)
@@ -107,7 +108,8 @@ public:
 	void receive(std::uint64_t from, std::uint64_t to)
 	{
 		for (std::uint64_t number = from; number < to; number++) {
-			bench::check_words(taker_ ? taker_->next() : read_one(), job_.word_of(number), bench::touch::header);
+			bench::check_words(taker_ ? taker_->next() : read_one(), job_.word_of(number),
+					   bench::touch::header);
 			received_.store(number + 1, std::memory_order_release);
 		}
 	}
@@ -163,7 +165,8 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 		},
 		[&] {
 			ends.to.close();
-			receiver to(std::move(ends.from), job, state->received, of.mechanism == "fbufs" && is_local(of.path));
+			receiver to(std::move(ends.from), job, state->received,
+				    of.mechanism == "fbufs" && is_local(of.path));
 			bench::settle();
 			to.receive(0, warm_up);
 			start = read_clocks(state->sender);
@@ -195,7 +198,8 @@ times measure_file(const measurement& of, bench::job job, bench::ends ends)
 	const moment stop = read_clocks(0);
 	by->finish();
 	receiver check(std::move(ends.from), job, state->received);
-	for (std::uint64_t number = end - std::min<std::uint64_t>(end, bench::file_bytes / of.bytes); number < end; number++) {
+	for (std::uint64_t number = end - std::min<std::uint64_t>(end, bench::file_bytes / of.bytes); number < end;
+	     number++) {
 		check.seek(number);
 		check.receive(number, number + 1);
 	}
@@ -218,14 +222,8 @@ private:
 	void add(const measurement& of, const char* side, double ns, std::optional<double> copied)
 	{
 		nlohmann::ordered_json record = {
-			{"bench", "fdio"},
-			{"path", of.path},
-			{"mechanism", of.mechanism},
-			{"side", side},
-			{"bytes", of.bytes},
-			{"ns", ns},
-			{"clock", clock_},
-			{"messages", of.messages},
+			{"bench", "fdio"},   {"path", of.path}, {"mechanism", of.mechanism}, {"side", side},
+			{"bytes", of.bytes}, {"ns", ns},	{"clock", clock_},	     {"messages", of.messages},
 		};
 		if (copied)
 			record["copied"] = *copied;
@@ -278,7 +276,8 @@ void run(const options& want)
 	report to(want);
 	const auto all = bench::paths();
 	const auto mechanisms = usable(want.mechanisms.empty() ? bench::sender_names() : want.mechanisms);
-	for (const std::string& path : want.paths.empty() ? std::vector<std::string>(all.begin(), all.end()) : want.paths) {
+	for (const std::string& path :
+	     want.paths.empty() ? std::vector<std::string>(all.begin(), all.end()) : want.paths) {
 		const auto sends = [&](const std::string& each) { return bench::sends_on(each, path); };
 		if (std::ranges::none_of(mechanisms, sends))
 			continue;
@@ -324,13 +323,16 @@ void add_bench_fdio(CLI::App& bench)
 		->transform(CLI::AsSizeValue(false))
 		->check(CLI::Range(bench::touched_page, bench::file_bytes))
 		->check([](const std::string& bytes) {
-			return std::stoull(bytes) % bench::touched_page ? "Value " + bytes + " is not a multiple of 4K" : "";
+			return std::stoull(bytes) % bench::touched_page ? "Value " + bytes + " is not a multiple of 4K"
+									: "";
 		})
 		->capture_default_str();
-	fdio->add_option("-n,--messages", want->messages, "how many messages to measure; 0: as many as give a steady figure")
+	fdio->add_option("-n,--messages", want->messages,
+			 "how many messages to measure; 0: as many as give a steady figure")
 		->capture_default_str();
-	fdio->add_option("--clock", want->clock, "what to call the clock in the records: wall, or icount in a VM that counts "
-						 "instructions")
+	fdio->add_option("--clock", want->clock,
+			 "what to call the clock in the records: wall, or icount in a VM that counts "
+			 "instructions")
 		->check(CLI::IsMember({"wall", "icount"}))
 		->capture_default_str();
 	fdio->add_option("-o,--output", want->output, "append the records to a file instead of printing them");

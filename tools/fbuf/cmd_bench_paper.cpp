@@ -30,7 +30,8 @@ void add_common(CLI::App& to, options& want)
 	to.add_option("-n,--messages", want.messages, "how many messages to measure for each figure")
 		->check(CLI::Range(4U, 1U << 20))
 		->capture_default_str();
-	to.add_option("--clock", want.clock, "what to call the clock in the records: wall, or icount in a VM that counts instructions")
+	to.add_option("--clock", want.clock,
+		      "what to call the clock in the records: wall, or icount in a VM that counts instructions")
 		->check(CLI::IsMember({"wall", "icount"}))
 		->capture_default_str();
 	to.add_option("-o,--output", want.output, "append the records to a file instead of printing them");
@@ -58,14 +59,17 @@ constexpr std::size_t few_pages = 64;
 constexpr std::size_t many_pages = 256;
 constexpr int runs = 3;
 
-// One word of each page is written by the originator and read by the receiver, as there. A message at a time, so that it
-// does not matter how the two sides take turns; of some runs the least.
+// One word of each page is written by the originator and read by the receiver, as there. A message at a time, so that
+// it does not matter how the two sides take turns; of some runs the least.
 double nanoseconds(const line& of, std::size_t pages, const options& want)
 {
 	double least = std::numeric_limits<double>::infinity();
 	for (int i = 0; i < runs; i++)
-		least = std::min(least, bench::measure({of.mechanism, "pingpong", {pages * bench::touched_page, 1, bench::touch::page},
-							want.messages}).ns);
+		least = std::min(least, bench::measure({of.mechanism,
+							"pingpong",
+							{pages * bench::touched_page, 1, bench::touch::page},
+							want.messages})
+						.ns);
 	return least;
 }
 
@@ -161,7 +165,8 @@ void print_crossover(const std::string& mechanism, const std::map<std::string, c
 	const curve& ours = measured.at(mechanism);
 	std::printf("%-26s", mechanism.c_str());
 	for (const char* rival : rivals)
-		std::printf("%14s", measured.contains(rival) ? words(crossover(ours, measured.at(rival), want)).c_str() : "-");
+		std::printf("%14s",
+			    measured.contains(rival) ? words(crossover(ours, measured.at(rival), want)).c_str() : "-");
 	std::printf("%14s\n", words(crossover(ours, measured.at(mechanism + copying), want)).c_str());
 }
 
@@ -170,8 +175,12 @@ void add_crossover(const std::string& mechanism, const std::map<std::string, cur
 {
 	const auto add = [&](const char* name, const std::string& rival) {
 		const auto from = crossover(measured.at(mechanism), measured.at(rival), want);
-		to.add({{"bench", "crossover"}, {"mechanism", mechanism}, {"against", name}, {"pattern", want.pattern},
-			{"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()}, {"clock", want.clock}});
+		to.add({{"bench", "crossover"},
+			{"mechanism", mechanism},
+			{"against", name},
+			{"pattern", want.pattern},
+			{"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()},
+			{"clock", want.clock}});
 	};
 	for (const char* rival : rivals)
 		if (measured.contains(rival))
@@ -192,15 +201,17 @@ void run_crossover(const options& want)
 					    "fbufs-secure-uncached", "unix-stream", "pipe", "memfd-sealed"});
 	const auto measured = measure_all(can, want);
 	std::vector<std::string> modes;
-	std::ranges::copy_if(can, std::back_inserter(modes), [](const std::string& each) { return each.starts_with("fbufs"); });
+	std::ranges::copy_if(can, std::back_inserter(modes),
+			     [](const std::string& each) { return each.starts_with("fbufs"); });
 	if (want.json || !want.output.empty()) {
 		bench::records to(want.output);
 		for (const std::string& each : modes)
 			add_crossover(each, measured, want, to);
 		return;
 	}
-	std::printf("bytes of a message from which on fbufs cost less (%s, one word a page written and read)\n\n%-26s%14s%14s%14s%14s\n",
-		    want.pattern.c_str(), "", "unix-stream", "pipe", "memfd-sealed", "fbufs-copy");
+	std::printf(
+		"bytes of a message from which on fbufs cost less (%s, one word a page written and read)\n\n%-26s%14s%14s%14s%14s\n",
+		want.pattern.c_str(), "", "unix-stream", "pipe", "memfd-sealed", "fbufs-copy");
 	for (const std::string& each : modes)
 		print_crossover(each, measured, want);
 	std::printf("\n");
@@ -215,27 +226,31 @@ void add_bench_paper(CLI::App& bench)
 	auto per_page = std::make_shared<options>();
 	CLI::App* table = bench.add_subcommand("per-page", "What a page more costs, as the paper of 1993 has it");
 	add_common(*table, *per_page);
-	table->footer("The figure is what a message of 256 pages costs above one of 64, by page, one message at a time, the least of\n"
-		      "three runs; each page is written and read.\n"
-		      "\"paper_us\" is what Druschel and Peterson measured. \"copy\" is process_vm_readv(2), the only copy that there is,\n"
-		      "and copy-on-write a private mapping of a memfd made for each message.\n"
-		      "Example:\n  fbuf bench per-page --clock icount");
+	table->footer(
+		"The figure is what a message of 256 pages costs above one of 64, by page, one message at a time, the least of\n"
+		"three runs; each page is written and read.\n"
+		"\"paper_us\" is what Druschel and Peterson measured. \"copy\" is process_vm_readv(2), the only copy that there is,\n"
+		"and copy-on-write a private mapping of a memfd made for each message.\n"
+		"Example:\n  fbuf bench per-page --clock icount");
 	table->callback([per_page] { run_per_page(*per_page); });
 
 	auto want = std::make_shared<options>();
-	CLI::App* from = bench.add_subcommand("crossover", "From which size of a message on fbufs cost less than other ways");
+	CLI::App* from =
+		bench.add_subcommand("crossover", "From which size of a message on fbufs cost less than other ways");
 	add_common(*from, *want);
 	from->add_option("-p,--pattern", want->pattern, "stream or pingpong, which is one message at a time")
 		->check(CLI::IsMember({"stream", "pingpong"}))
 		->capture_default_str();
-	from->add_option("-l,--largest", want->largest, "size of a message up to which to look; a suffix K, M is understood")
+	from->add_option("-l,--largest", want->largest,
+			 "size of a message up to which to look; a suffix K, M is understood")
 		->transform(CLI::AsSizeValue(false))
 		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
 		->capture_default_str();
 	from->add_flag("-j,--json", want->json, "records instead of the table");
-	from->footer("Prints a table, and for each mode a line with the setting for sender::copy_below() of libfbuf: the size below\n"
-		     "which it is cheaper to have a message copied into the queue (fbufs-copy; up to 16K) than to hand it over.\n"
-		     "It holds for this machine, on which it should be quiet.\nExample:\n  fbuf bench crossover -p stream");
+	from->footer(
+		"Prints a table, and for each mode a line with the setting for sender::copy_below() of libfbuf: the size below\n"
+		"which it is cheaper to have a message copied into the queue (fbufs-copy; up to 16K) than to hand it over.\n"
+		"It holds for this machine, on which it should be quiet.\nExample:\n  fbuf bench crossover -p stream");
 	from->callback([want] { run_crossover(*want); });
 }
 

@@ -71,7 +71,8 @@ int attack(std::span<std::byte> sent)
 	else
 		broken = broken + 1;
 	const int memory = ::open("/proc/self/mem", O_RDWR | O_CLOEXEC);
-	if (::pwrite(memory, scribble, sizeof(scribble), static_cast<off_t>(reinterpret_cast<std::uintptr_t>(sent.data()))) < 0)
+	if (::pwrite(memory, scribble, sizeof(scribble),
+		     static_cast<off_t>(reinterpret_cast<std::uintptr_t>(sent.data()))) < 0)
 		std::printf("sender   %d  write to /proc/self/mem: %s\n", ::getpid(), std::strerror(errno));
 	else
 		broken = broken + 1;
@@ -127,7 +128,8 @@ void demo_lock()
 	say("             sent: from here on nobody may change it");
 	await(done[0]);
 	int broken = attack(place);
-	std::printf("sender   %d  can still read it: \"%s\"\n", ::getpid(), reinterpret_cast<const char*>(place.data()));
+	std::printf("sender   %d  can still read it: \"%s\"\n", ::getpid(),
+		    reinterpret_cast<const char*>(place.data()));
 	std::fflush(stdout);
 	(void)!::write(go[1], "g", 1);
 	await(done[0]);

@@ -123,7 +123,8 @@ void run(const options& want)
 void add_recv(CLI::App& app)
 {
 	auto want = std::make_shared<options>();
-	CLI::App* command = app.add_subcommand("recv", "Receive what 'fbuf send' sends, or what comes from a socket or file");
+	CLI::App* command =
+		app.add_subcommand("recv", "Receive what 'fbuf send' sends, or what comes from a socket or file");
 	command->add_option("path", want->path, "UNIX socket path of the sender; with --from: the file");
 	command->add_option("file", want->file, "where to write it; '-' or nothing: standard output");
 	command->add_option("-f,--from", want->from, std::string("receive from there, listening: ") + place_help);
@@ -135,11 +136,12 @@ void add_recv(CLI::App& app)
 	command->add_flag("-c,--checksum", want->checksum, "print the SHA-256 of what was received");
 	command->add_flag("-j,--json", want->json, "final line as JSON");
 	command->add_flag("-q,--quiet", want->quiet, "no progress, no final line");
-	command->footer("Examples:\n"
-			"  fbuf recv /run/user/1000/film film.mkv\n"
-			"  fbuf recv /tmp/tree.sock - | tar x -C /there\n"
-			"  fbuf recv --from tcp:0.0.0.0:9000 film.mkv    # one connection; tcp-connect: goes and gets it\n"
-			"The final line and progress go to standard error.");
+	command->footer(
+		"Examples:\n"
+		"  fbuf recv /run/user/1000/film film.mkv\n"
+		"  fbuf recv /tmp/tree.sock - | tar x -C /there\n"
+		"  fbuf recv --from tcp:0.0.0.0:9000 film.mkv    # one connection; tcp-connect: goes and gets it\n"
+		"The final line and progress go to standard error.");
 	command->callback([want] { run(*want); });
 }
 

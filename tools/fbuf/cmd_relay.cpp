@@ -30,12 +30,13 @@ void add_relay(CLI::App& app)
 	command->add_option("from", want->from, std::string("where it comes from: ") + place_help)->required();
 	command->add_option("to", want->to, std::string("where it goes to: ") + place_help)->required();
 	add_pump_options(*command, *want);
-	command->footer("FROM tcp: and unix: listen for one connection, TO tcp: and unix: connect; tcp-listen:, tcp-connect:,\n"
-			"unix-listen: and unix-connect: say which.\n"
-			"Examples:\n"
-			"  fbuf relay tcp:0.0.0.0:8000 unix:/run/app.sock\n"
-			"  fbuf relay file:film.mkv tcp:player:9000\n"
-			"The final line says what was copied, and why; it and progress go to standard error.");
+	command->footer(
+		"FROM tcp: and unix: listen for one connection, TO tcp: and unix: connect; tcp-listen:, tcp-connect:,\n"
+		"unix-listen: and unix-connect: say which.\n"
+		"Examples:\n"
+		"  fbuf relay tcp:0.0.0.0:8000 unix:/run/app.sock\n"
+		"  fbuf relay file:film.mkv tcp:player:9000\n"
+		"The final line says what was copied, and why; it and progress go to standard error.");
 	command->callback([want] { run(*want); });
 }
 

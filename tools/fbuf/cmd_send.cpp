@@ -64,8 +64,7 @@ void gather(fbuf::listener& at, fbuf::sender& sender, fbuf::endpoint&& first, co
 {
 	for (unsigned i = 0; i < want.receivers; i++) {
 		auto peer = expect(at.accept(), "waiting for receivers at " + want.path);
-		fbuf::endpoint end = i == 0 ? std::move(first)
-					    : expect(sender.add_receiver(), "adding a receiver");
+		fbuf::endpoint end = i == 0 ? std::move(first) : expect(sender.add_receiver(), "adding a receiver");
 		expect(peer.pass(std::move(end)), "passing the channel to a receiver");
 	}
 }
@@ -101,10 +100,9 @@ void run_channel(const options& asked)
 	auto domain = expect(fbuf::domain::open(), "cannot open /dev/fbufs");
 	const std::uint64_t bytes = want.pool ? want.pool : (want.depth + 36) * std::uint64_t{want.block};
 	expect(domain.create_pool(bytes), "cannot make a pool of " + human_bytes(static_cast<double>(bytes)));
-	auto [sender, first] = expect(domain.create_channel({.secure = !want.as_volatile,
-							     .cached = !want.uncached,
-							     .depth = want.depth}),
-				      "cannot make a channel");
+	auto [sender, first] = expect(
+		domain.create_channel({.secure = !want.as_volatile, .cached = !want.uncached, .depth = want.depth}),
+		"cannot make a channel");
 	{
 		auto listener = expect(fbuf::listener::listen(want.path), "cannot listen at " + want.path);
 		gather(listener, sender, std::move(first), want);
@@ -142,7 +140,8 @@ void run(const options& want)
 	if (!want.to.empty() && !want.file.empty())
 		throw failure(usage, "send --to takes one file");
 	if (want.to.empty() && want.lock)
-		throw failure(usage, "send --lock goes with --to; to receivers, everything is locked unless --volatile");
+		throw failure(usage,
+			      "send --lock goes with --to; to receivers, everything is locked unless --volatile");
 	if (want.to.empty())
 		run_channel(want);
 	else
@@ -155,10 +154,12 @@ void add_send(CLI::App& app)
 {
 	auto want = std::make_shared<options>();
 	CLI::App* command = app.add_subcommand("send", "Send a file or a stream to receivers, or to a socket or file");
-	command->add_option("path", want->path, "UNIX socket path at which receivers find this sender; with --to: the file");
+	command->add_option("path", want->path,
+			    "UNIX socket path at which receivers find this sender; with --to: the file");
 	command->add_option("file", want->file, "what to send; '-' or nothing: standard input");
 	command->add_option("-t,--to", want->to, std::string("send there, without receivers: ") + place_help);
-	command->add_option("-b,--block", want->block, "bytes of an fbuf; a suffix K, M is understood; default 64K, with --to 256K")
+	command->add_option("-b,--block", want->block,
+			    "bytes of an fbuf; a suffix K, M is understood; default 64K, with --to 256K")
 		->transform(CLI::AsSizeValue(false))
 		->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
 	command->add_option("-p,--pool", want->pool, "bytes of memory for fbufs; default: what the queue can hold")
@@ -169,19 +170,22 @@ void add_send(CLI::App& app)
 	command->add_option("-d,--depth", want->depth, "messages that may wait for one receiver")
 		->check(CLI::Range(1U, 4096U))
 		->capture_default_str();
-	command->add_flag("--volatile", want->as_volatile, "keep write access after the send (no lock until a receiver asks)");
+	command->add_flag("--volatile", want->as_volatile,
+			  "keep write access after the send (no lock until a receiver asks)");
 	command->add_flag("--uncached", want->uncached, "take receivers' mappings away at release");
-	command->add_flag("-l,--lock", want->lock, "with --to: read a file into fbufs, so that nobody changes what is being sent");
+	command->add_flag("-l,--lock", want->lock,
+			  "with --to: read a file into fbufs, so that nobody changes what is being sent");
 	command->add_flag("-c,--checksum", want->checksum, "print the SHA-256 of what was sent");
 	command->add_flag("-j,--json", want->json, "final line as JSON");
 	command->add_flag("-q,--quiet", want->quiet, "no progress, no final line");
-	command->footer("Examples:\n"
-			"  fbuf send /run/user/1000/film film.mkv        # waits for one 'fbuf recv'\n"
-			"  tar c . | fbuf send -n 2 /tmp/tree.sock -     # to two receivers at once\n"
-			"  fbuf send --to tcp:player:9000 film.mkv       # over a socket, without a copy of what was read\n"
-			"  fbuf send --to unix:/run/app.sock -\n"
-			"With --to, the pages of a file go out as they are; --lock, --checksum or --pool: through fbufs.\n"
-			"The final line and progress go to standard error.");
+	command->footer(
+		"Examples:\n"
+		"  fbuf send /run/user/1000/film film.mkv        # waits for one 'fbuf recv'\n"
+		"  tar c . | fbuf send -n 2 /tmp/tree.sock -     # to two receivers at once\n"
+		"  fbuf send --to tcp:player:9000 film.mkv       # over a socket, without a copy of what was read\n"
+		"  fbuf send --to unix:/run/app.sock -\n"
+		"With --to, the pages of a file go out as they are; --lock, --checksum or --pool: through fbufs.\n"
+		"The final line and progress go to standard error.");
 	command->callback([want] { run(*want); });
 }
 

@@ -59,14 +59,15 @@ void print(const std::string& role, const route& went, double seconds, const std
 		return;
 	}
 	if (!went.locked) {
-		std::fprintf(stderr, "%s: %llu bytes in %llu blocks, straight from the file, not locked: %s\n", role.c_str(),
-			     static_cast<unsigned long long>(went.written.bytes),
+		std::fprintf(stderr, "%s: %llu bytes in %llu blocks, straight from the file, not locked: %s\n",
+			     role.c_str(), static_cast<unsigned long long>(went.written.bytes),
 			     static_cast<unsigned long long>(went.written.blocks), went.written.text().c_str());
 		return;
 	}
 	std::fprintf(stderr, "%s: %llu bytes in %llu blocks; read: %s; written: %s%s%s\n", role.c_str(),
-		     static_cast<unsigned long long>(went.written.bytes), static_cast<unsigned long long>(went.written.blocks),
-		     went.read.text().c_str(), went.written.text().c_str(), sum.empty() ? "" : "; sha256 ", sum.c_str());
+		     static_cast<unsigned long long>(went.written.bytes),
+		     static_cast<unsigned long long>(went.written.blocks), went.read.text().c_str(),
+		     went.written.text().c_str(), sum.empty() ? "" : "; sha256 ", sum.c_str());
 }
 
 fbuf::transferred write_out(fbuf::io& io, place& to, fbuf::obtained&& block)
@@ -109,8 +110,8 @@ void send_file(fbuf::io& io, place& from, place& to, std::size_t block, route& w
 	went.locked = false;
 }
 
-void send_fbufs(fbuf::io& io, place& from, place& to, std::size_t most, const pump_options& want, checksum* sum, route& went,
-		progress& bar)
+void send_fbufs(fbuf::io& io, place& from, place& to, std::size_t most, const pump_options& want, checksum* sum,
+		route& went, progress& bar)
 {
 	const bool copy = want.copy || from.datagrams() || to.datagrams();
 	while (!at_end(from.fd())) {
@@ -120,8 +121,8 @@ void send_fbufs(fbuf::io& io, place& from, place& to, std::size_t most, const pu
 		went.read.add(block_read);
 		const std::size_t bytes = block_read.bytes;
 		if (sum)
-			for (const auto& slice : block_read.held ? block_read.held.slices()
-								 : std::span<const fbuf::slice>())
+			for (const auto& slice :
+			     block_read.held ? block_read.held.slices() : std::span<const fbuf::slice>())
 				sum->add(slice.data);
 		if (sum && !block_read.held)
 			sum->add(block_read.data());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
-// From one descriptor to another, through fbufs unless that is not wanted, as 'fbuf send --to', 'recv --from' and 'relay' do.
+// From one descriptor to another, through fbufs unless that is not wanted, as 'fbuf send --to', 'recv --from' and
+// 'relay' do.
 #pragma once
 
 #include "address.hpp"
@@ -20,8 +21,8 @@ struct pump_options {
 
 void add_pump_options(CLI::App& command, pump_options& want);
 
-// Whether it is known, before an fbuf is taken to read into, that there is nothing to read: the pool may have none left. Of what
-// is no file it is not known.
+// Whether it is known, before an fbuf is taken to read into, that there is nothing to read: the pool may have none
+// left. Of what is no file it is not known.
 bool at_end(int fd);
 
 // Everything, up to the end; prints the final line.

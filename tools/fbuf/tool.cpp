@@ -138,8 +138,7 @@ void summary::print(bool json) const
 		     static_cast<unsigned long long>(counted.ptes_set + counted.ptes_cleared),
 		     static_cast<unsigned long long>(counted.tlb_flushes),
 		     static_cast<unsigned long long>(counted.pages_allocated),
-		     static_cast<unsigned long long>(counted.calls), sha256.empty() ? "" : ", sha256 ",
-		     sha256.c_str());
+		     static_cast<unsigned long long>(counted.calls), sha256.empty() ? "" : ", sha256 ", sha256.c_str());
 }
 
 } // namespace tool

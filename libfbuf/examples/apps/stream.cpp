@@ -92,7 +92,8 @@ T expect(fbuf::result<T>&& value)
 class fbufs_stream : public stream {
 public:
 	fbufs_stream(int in, int out)
-		: in_(in), out_(out), domain_(expect(fbuf::domain::open())), pool_(expect(domain_.create_pool(pool_bytes))), io_(domain_)
+		: in_(in), out_(out), domain_(expect(fbuf::domain::open())),
+		  pool_(expect(domain_.create_pool(pool_bytes))), io_(domain_)
 	{
 	}
 	std::span<const std::byte> next() override

@@ -18,7 +18,8 @@ std::size_t load(const char* path, fbuf::sender& to, fbuf::buffer& into)
 	into = examples::checked(to.allocate(static_cast<std::size_t>(size > 0 ? size : 1)), "allocate");
 	std::size_t done = 0;
 	while (done < static_cast<std::size_t>(size)) {
-		const ssize_t got = ::pread(fd, into.data().data() + done, into.size() - done, static_cast<off_t>(done));
+		const ssize_t got =
+			::pread(fd, into.data().data() + done, into.size() - done, static_cast<off_t>(done));
 		if (got <= 0)
 			examples::die(path, {got ? errno : EIO, std::system_category()});
 		done += static_cast<std::size_t>(got);

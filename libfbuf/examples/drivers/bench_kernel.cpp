@@ -82,12 +82,13 @@ void kernel_source(const char* clock)
 	mark_end();
 	const auto after = examples::checked(me.domain.count(), "counters");
 	const fbufs_sample_status status = camera.status();
-	std::printf("{\"bench\":\"kernel-source\",\"mechanism\":\"fbufs\",\"bytes\":4096,\"batch\":%zu,\"ns\":%.1f,"
-		    "\"clock\":\"%s\",\"messages\":%llu,\"dropped\":%llu,\"faults\":%llu,\"tlb_flushes\":%llu,\"sum\":%llu}\n",
-		    batch, each, clock, static_cast<unsigned long long>(total), status.dropped,
-		    static_cast<unsigned long long>(after.faults - counted.faults),
-		    static_cast<unsigned long long>(after.tlb_flushes - counted.tlb_flushes),
-		    static_cast<unsigned long long>(sum));
+	std::printf(
+		"{\"bench\":\"kernel-source\",\"mechanism\":\"fbufs\",\"bytes\":4096,\"batch\":%zu,\"ns\":%.1f,"
+		"\"clock\":\"%s\",\"messages\":%llu,\"dropped\":%llu,\"faults\":%llu,\"tlb_flushes\":%llu,\"sum\":%llu}\n",
+		batch, each, clock, static_cast<unsigned long long>(total), status.dropped,
+		static_cast<unsigned long long>(after.faults - counted.faults),
+		static_cast<unsigned long long>(after.tlb_flushes - counted.tlb_flushes),
+		static_cast<unsigned long long>(sum));
 }
 
 // Somebody who looks at packets; says how many bytes of them it saw, headers of records aside.
@@ -157,7 +158,8 @@ struct ring_watcher : watcher {
 		    ::setsockopt(socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &received_only, sizeof(received_only)) ||
 		    ::setsockopt(socket, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)))
 			fail("packet socket");
-		void* base = ::mmap(nullptr, std::size_t{block} * blocks, PROT_READ | PROT_WRITE, MAP_SHARED, socket, 0);
+		void* base =
+			::mmap(nullptr, std::size_t{block} * blocks, PROT_READ | PROT_WRITE, MAP_SHARED, socket, 0);
 		if (base == MAP_FAILED || ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)))
 			fail("packet ring");
 		ring = static_cast<std::byte*>(base);
@@ -178,8 +180,8 @@ struct ring_watcher : watcher {
 			for (unsigned i = 0; i < head->hdr.bh1.num_pkts; i++) {
 				const auto* each = reinterpret_cast<const tpacket3_hdr*>(at);
 				at += each->tp_next_offset;
-				sum += std::to_integer<unsigned>(*(reinterpret_cast<const std::byte*>(each) + each->tp_mac +
-								   each->tp_snaplen - 1));
+				sum += std::to_integer<unsigned>(*(reinterpret_cast<const std::byte*>(each) +
+								   each->tp_mac + each->tp_snaplen - 1));
 				packets++;
 			}
 			__atomic_store_n(&head->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
@@ -216,7 +218,8 @@ double traffic(int from, int to, const sockaddr_in& address, watcher* who, std::
 		seen += who->look();
 	}
 	if (who && seen != bursts * burst) {
-		std::fprintf(stderr, "%llu packets of %d were seen\n", static_cast<unsigned long long>(seen), bursts * burst);
+		std::fprintf(stderr, "%llu packets of %d were seen\n", static_cast<unsigned long long>(seen),
+			     bursts * burst);
 		std::exit(1);
 	}
 	return took / (bursts * burst);
@@ -224,7 +227,8 @@ double traffic(int from, int to, const sockaddr_in& address, watcher* who, std::
 
 void tap(const char* interface, const char* clock)
 {
-	const int from = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), to = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	const int from = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+		  to = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	sockaddr_in address = {};
 	socklen_t length = sizeof(address);
 	address.sin_family = AF_INET;
@@ -243,9 +247,10 @@ void tap(const char* interface, const char* clock)
 				who = std::make_unique<ring_watcher>(interface);
 			traffic(from, to, address, who.get(), bytes);
 			const double watched = traffic(from, to, address, who.get(), bytes);
-			std::printf("{\"bench\":\"tap\",\"mechanism\":\"%s\",\"bytes\":%zu,\"batch\":%d,\"ns\":%.1f,\"clock\":\"%s\","
-				    "\"alone\":%.1f}\n",
-				    mechanism, bytes, burst, watched - alone, clock, alone);
+			std::printf(
+				"{\"bench\":\"tap\",\"mechanism\":\"%s\",\"bytes\":%zu,\"batch\":%d,\"ns\":%.1f,\"clock\":\"%s\","
+				"\"alone\":%.1f}\n",
+				mechanism, bytes, burst, watched - alone, clock, alone);
 		}
 	}
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
-// capture_frames [FRAMES [BYTES [HZ [PLANES]]]]: frames of the sample camera, checked where they lie; a plane of a frame
-// has BYTES, and is a slice of its message.
+// capture_frames [FRAMES [BYTES [HZ [PLANES]]]]: frames of the sample camera, checked where they lie; a plane of a
+// frame has BYTES, and is a slice of its message.
 #include "driver.hpp"
 
 namespace {
@@ -45,7 +45,7 @@ int main(int argc, char** argv)
 	}
 	camera.stop();
 	const fbufs_sample_status status = camera.status();
-	std::printf("%lu frames of %u bytes in %u planes, %lu broken; the camera made %llu and dropped %llu\n", frames, planes * bytes, planes, broken,
-		    status.done, status.dropped);
+	std::printf("%lu frames of %u bytes in %u planes, %lu broken; the camera made %llu and dropped %llu\n", frames,
+		    planes * bytes, planes, broken, status.done, status.dropped);
 	return broken ? 1 : 0;
 }

@@ -87,7 +87,8 @@ struct program {
 	explicit program(std::uint64_t pool_bytes, std::uint32_t depth = 64)
 		: pool(checked(domain.create_pool(pool_bytes), "pool"))
 	{
-		auto ends = checked(domain.create_loose_channel({.secure = true, .cached = true, .depth = depth}), "channel");
+		auto ends = checked(domain.create_loose_channel({.secure = true, .cached = true, .depth = depth}),
+				    "channel");
 		for_driver = std::move(ends.first);
 		receiver = checked(domain.attach_receiver(std::move(ends.second)), "receiver");
 	}

@@ -52,6 +52,7 @@ int main()
 		write_all(message.data());
 	}
 	const auto counted = examples::checked(me.domain.count(), "counters");
-	std::fprintf(stderr, "%llu bytes copied by the module\n", static_cast<unsigned long long>(counted.bytes_copied));
+	std::fprintf(stderr, "%llu bytes copied by the module\n",
+		     static_cast<unsigned long long>(counted.bytes_copied));
 	return edu.status().errors ? 1 : 0;
 }

@@ -74,6 +74,7 @@ int main(int argc, char** argv)
 	tap.stop();
 	drain(me, file);
 	const fbufs_sample_status status = tap.status();
-	std::fprintf(stderr, "%llu packets in %llu blocks, %llu dropped\n", status.done, status.messages, status.dropped);
+	std::fprintf(stderr, "%llu packets in %llu blocks, %llu dropped\n", status.done, status.messages,
+		     status.dropped);
 	return status.dropped || status.errors ? 1 : 0;
 }

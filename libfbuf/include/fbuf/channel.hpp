@@ -15,8 +15,8 @@ class buffer_cache;
 
 /// What a channel promises.
 struct channel_options {
-	bool secure = true;       ///< the lock comes with the send; else only when a receiver asks
-	bool cached = true;       ///< receivers keep their mappings for the next fbufs of the channel
+	bool secure = true;	  ///< the lock comes with the send; else only when a receiver asks
+	bool cached = true;	  ///< receivers keep their mappings for the next fbufs of the channel
 	std::uint32_t depth = 64; ///< messages that may wait for one receiver; a power of two, at most 4096
 };
 
@@ -47,15 +47,15 @@ public:
 	[[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
 
 	struct information {
-		std::uint32_t channel;   ///< number of the channel
-		role end;                ///< which end this is
-		bool secure;             ///< see channel_options
-		bool cached;             ///< see channel_options
-		std::uint32_t depth;     ///< see channel_options
+		std::uint32_t channel;	 ///< number of the channel
+		role end;		 ///< which end this is
+		bool secure;		 ///< see channel_options
+		bool cached;		 ///< see channel_options
+		std::uint32_t depth;	 ///< see channel_options
 		std::uint32_t receivers; ///< receiving ends there are
-		std::uint32_t queued;    ///< messages waiting; at the sender, for the slowest receiver
-		bool attached;           ///< to a domain
-		bool hung_up;            ///< the other side is gone
+		std::uint32_t queued;	 ///< messages waiting; at the sender, for the slowest receiver
+		bool attached;		 ///< to a domain
+		bool hung_up;		 ///< the other side is gone
 	};
 	/// Errors: std::errc::inappropriate_io_control_operation when it is no end.
 	[[nodiscard]] result<information> info() const;
@@ -66,23 +66,23 @@ private:
 
 /// A message of one buffer, for vectors of such: less to make than an aggregate.
 struct packet {
-	buffer own;               ///< empty once it is sent
-	std::size_t length = 0;   ///< bytes of it, from its first
+	buffer own;		  ///< empty once it is sent
+	std::size_t length = 0;	  ///< bytes of it, from its first
 	std::uint64_t cookie = 0; ///< a number for the receiver
 };
 
 /// A message of plain bytes, for vectors of such. They are the caller's again when the send returns.
 struct plain {
 	std::span<const std::byte> data; ///< anywhere in the caller's memory, at least one
-	std::uint64_t cookie = 0;        ///< a number for the receiver
+	std::uint64_t cookie = 0;	 ///< a number for the receiver
 };
 
 /// What a send did. Nothing is copied but plain bytes, and what sender::copy_below() was told to copy.
 struct sent {
-	std::size_t messages = 0;         ///< queued with every receiver; the rest is untouched
-	std::uint64_t bytes = 0;          ///< of payload in them
-	std::uint64_t bytes_copied = 0;   ///< of these, copied on the way: into the queue, or into an fbuf first
-	std::size_t messages_copied = 0;  ///< of the messages, those copied into the queue instead of handed over
+	std::size_t messages = 0;	 ///< queued with every receiver; the rest is untouched
+	std::uint64_t bytes = 0;	 ///< of payload in them
+	std::uint64_t bytes_copied = 0;	 ///< of these, copied on the way: into the queue, or into an fbuf first
+	std::size_t messages_copied = 0; ///< of the messages, those copied into the queue instead of handed over
 };
 
 /// The sending end of a channel.

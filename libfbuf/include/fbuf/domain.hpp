@@ -15,21 +15,21 @@ namespace fbuf {
 /// What the module has counted for a domain, since it was opened.
 struct counters {
 	std::uint64_t messages_sent, bytes_sent, messages_received, bytes_received;
-	std::uint64_t bytes_copied;    ///< payload that the module copied
+	std::uint64_t bytes_copied; ///< payload that the module copied
 	std::uint64_t allocs, releases, calls;
-	std::uint64_t faults;          ///< page faults in windows
-	std::uint64_t faults_denied;   ///< of these, ended in SIGBUS
-	std::uint64_t ptes_set;        ///< page-table entries made
-	std::uint64_t ptes_cleared;    ///< pages whose entries were taken away
+	std::uint64_t faults;	     ///< page faults in windows
+	std::uint64_t faults_denied; ///< of these, ended in SIGBUS
+	std::uint64_t ptes_set;	     ///< page-table entries made
+	std::uint64_t ptes_cleared;  ///< pages whose entries were taken away
 	std::uint64_t tlb_flushes, pages_allocated, pages_freed;
-	std::uint64_t locks;           ///< fbufs locked
+	std::uint64_t locks; ///< fbufs locked
 };
 
 /// What there is in the whole module.
 struct gauges {
 	std::uint64_t domains, pools, channels, ends, windows, messages, fbufs, pages;
 	std::uint64_t metadata; ///< bytes that the module keeps for fbufs
-	std::uint64_t io;       ///< operations on descriptors that are not over
+	std::uint64_t io;	///< operations on descriptors that are not over
 };
 
 /// What the module is and can do.
@@ -40,13 +40,13 @@ struct capabilities {
 
 /// Where a place in the own pool is.
 struct location {
-	std::uint64_t fbuf = 0;         ///< its handle; 0: none there
-	std::uint64_t offset = 0;       ///< of the place in the fbuf
-	std::uint64_t bytes = 0;        ///< length of the fbuf
-	std::string_view state;         ///< "empty", "free", "owned", "sending", "sent", "leaving"
-	bool locked = false;            ///< nobody may write it
-	std::uint32_t channel = 0;      ///< number of its channel, or 0
-	std::uint32_t holders = 0;      ///< slices of it in messages
+	std::uint64_t fbuf = 0;	   ///< its handle; 0: none there
+	std::uint64_t offset = 0;  ///< of the place in the fbuf
+	std::uint64_t bytes = 0;   ///< length of the fbuf
+	std::string_view state;	   ///< "empty", "free", "owned", "sending", "sent", "leaving"
+	bool locked = false;	   ///< nobody may write it
+	std::uint32_t channel = 0; ///< number of its channel, or 0
+	std::uint32_t holders = 0; ///< slices of it in messages
 };
 
 /// What this process owns and holds: an open /dev/fbufs.

@@ -19,10 +19,10 @@ using result = std::expected<T, std::error_code>;
 /// Conditions that are no errno.
 enum class errc {
 	end_of_stream = 1, ///< the sender is gone and everything was received
-	no_module,         ///< there is no /dev/fbufs: the module is not loaded
-	wrong_version,     ///< the module speaks another version of the interface
-	bad_peer,          ///< the other side of a rendezvous does not speak this protocol
-	no_end_passed,     ///< a rendezvous ended without an end being passed
+	no_module,	   ///< there is no /dev/fbufs: the module is not loaded
+	wrong_version,	   ///< the module speaks another version of the interface
+	bad_peer,	   ///< the other side of a rendezvous does not speak this protocol
+	no_end_passed,	   ///< a rendezvous ended without an end being passed
 };
 
 /// Category "fbuf" of the conditions above.
@@ -35,4 +35,5 @@ enum class errc {
 } // namespace fbuf
 
 template <>
-struct std::is_error_code_enum<fbuf::errc> : std::true_type {};
+struct std::is_error_code_enum<fbuf::errc> : std::true_type {
+};

@@ -14,20 +14,20 @@ inline constexpr std::uint64_t here = ~std::uint64_t{0};
 
 /// How an operation on a descriptor went.
 struct transferred {
-	std::uint64_t bytes = 0;     ///< done
-	std::uint64_t copied = 0;    ///< of these, copied by the processor inside the kernel
-	bool zero_copy = false;      ///< the others went by reference
-	bool fallback = false;       ///< copied for a reason that lies in this descriptor
-	std::string_view why = {};   ///< that reason, for people
-	bool end = false;            ///< reading: there is no more
-	bool truncated = false;      ///< reading: the datagram was longer
+	std::uint64_t bytes = 0;   ///< done
+	std::uint64_t copied = 0;  ///< of these, copied by the processor inside the kernel
+	bool zero_copy = false;	   ///< the others went by reference
+	bool fallback = false;	   ///< copied for a reason that lies in this descriptor
+	std::string_view why = {}; ///< that reason, for people
+	bool end = false;	   ///< reading: there is no more
+	bool truncated = false;	   ///< reading: the datagram was longer
 };
 
 /// What a read brought: an own buffer, or fbufs of others as a message that is held.
 struct obtained : transferred {
-	buffer own;                         ///< with `bytes` bytes, when they were copied or read into it
-	message held;                       ///< when they came as whole pages of another process's fbufs
-	std::uint32_t address_length = 0;   ///< bytes at read_options::address
+	buffer own;			  ///< with `bytes` bytes, when they were copied or read into it
+	message held;			  ///< when they came as whole pages of another process's fbufs
+	std::uint32_t address_length = 0; ///< bytes at read_options::address
 	/// The bytes, wherever they are; of the first slice when there are several.
 	[[nodiscard]] std::span<const std::byte> data() const noexcept
 	{
@@ -38,26 +38,26 @@ struct obtained : transferred {
 /// What became of a submitted operation.
 struct completion : obtained {
 	std::uint64_t cookie = 0; ///< of the submission
-	std::error_code error;    ///< why there are no bytes, as from read(2), write(2), send(2), recv(2)
-	/// Writing a buffer that was not given away: `own` has it back.
+	std::error_code error;	  ///< why there are no bytes, as from read(2), write(2), send(2), recv(2)
+				  /// Writing a buffer that was not given away: `own` has it back.
 };
 
 /// How to write.
 struct write_options {
-	std::uint64_t offset = here;     ///< in a file
-	bool append = false;             ///< to a file, at its end
-	bool give = false;               ///< own buffers go home afterwards, and the completion comes sooner
-	const void* address = nullptr;   ///< of the peer of a datagram socket: a sockaddr
+	std::uint64_t offset = here;   ///< in a file
+	bool append = false;	       ///< to a file, at its end
+	bool give = false;	       ///< own buffers go home afterwards, and the completion comes sooner
+	const void* address = nullptr; ///< of the peer of a datagram socket: a sockaddr
 	std::uint32_t address_length = 0;
 };
 
 /// How to read.
 struct read_options {
-	std::uint64_t offset = here;     ///< in a file
-	bool all = false;                ///< not before all bytes are there, or the end
-	bool copy = false;               ///< into an own buffer even if fbufs of another process arrive
-	sender* channel = nullptr;       ///< the buffer is to be sent there
-	void* address = nullptr;         ///< room for the sockaddr of a datagram's sender: 128 bytes
+	std::uint64_t offset = here; ///< in a file
+	bool all = false;	     ///< not before all bytes are there, or the end
+	bool copy = false;	     ///< into an own buffer even if fbufs of another process arrive
+	sender* channel = nullptr;   ///< the buffer is to be sent there
+	void* address = nullptr;     ///< room for the sockaddr of a datagram's sender: 128 bytes
 };
 
 /// Sends and receives buffers and messages through descriptors: sockets, pipes, files, devices.
@@ -92,12 +92,11 @@ public:
 	/// Write what was received, without a copy; it stays held.
 	[[nodiscard]] result<transferred> write(int fd, const message& held, const write_options& how = {});
 
-	/// Have buffers and held messages of fewer than @p bytes copied into the socket by write() and submit_write(), as by
-	/// send(2); transferred::copied says so. For small ones that is less work than to lock, track and
-	/// unlock pages: over TCP up to some 32 KiB (`fbuf bench fdio`). There is nothing to lock then: the
-	/// bytes are the socket's when the call returns. What
-	/// is no socket, or has no room, and what is written while operations are under way, goes by
-	/// reference all the same. 0, as it is at first: nothing is copied that need not be.
+	/// Have buffers and held messages of fewer than @p bytes copied into the socket by write() and submit_write(),
+	/// as by send(2); transferred::copied says so. For small ones that is less work than to lock, track and unlock
+	/// pages: over TCP up to some 32 KiB (`fbuf bench fdio`). There is nothing to lock then: the bytes are the
+	/// socket's when the call returns. What is no socket, or has no room, and what is written while operations are
+	/// under way, goes by reference all the same. 0, as it is at first: nothing is copied that need not be.
 	void copy_below(std::size_t bytes) noexcept;
 
 	/// Read up to @p bytes. `end` with no bytes at the end of the file or stream.
@@ -112,8 +111,8 @@ public:
 	/// read them: whoever writes the file meanwhile changes what is sent. Who needs the lock reads into
 	/// an fbuf and writes that.
 	///
-	/// Sockets of TCP and UNIX streams, pipes and files with O_DIRECT get references; to files and devices, at their
-	/// position, and to sockets that change the bytes or cannot gather pages the kernel copies. What is read
+	/// Sockets of TCP and UNIX streams, pipes and files with O_DIRECT get references; to files and devices, at
+	/// their position, and to sockets that change the bytes or cannot gather pages the kernel copies. What is read
 	/// and is no file, a file opened to append, and datagram sockets, which get one datagram, are done
 	/// through fbufs of the pool, which is a copy, and `why` says so; what was read from a stream by
 	/// then and could not be written is lost. What a file system copies to have the file in pages
@@ -160,10 +159,10 @@ private:
 
 /// How make_mutable() did it.
 struct taken_over {
-	buffer own;              ///< to write, send, or give back
-	std::size_t offset = 0;  ///< of the message's first byte in it
-	std::size_t length = 0;  ///< bytes of the message
-	bool copied = false;     ///< somebody else holds the fbuf too: a copy was made
+	buffer own;		///< to write, send, or give back
+	std::size_t offset = 0; ///< of the message's first byte in it
+	std::size_t length = 0; ///< bytes of the message
+	bool copied = false;	///< somebody else holds the fbuf too: a copy was made
 };
 
 /// Take a held message of one slice over for writing: its very pages, moved into the own pool, when

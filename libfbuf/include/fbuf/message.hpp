@@ -17,8 +17,8 @@ class domain_state;
 /// A part of an fbuf in a received message.
 struct slice {
 	std::span<const std::byte> data; ///< its bytes, in place
-	std::uint64_t fbuf = 0;          ///< handle of the fbuf
-	std::uint32_t offset = 0;        ///< of the first byte in the fbuf
+	std::uint64_t fbuf = 0;		 ///< handle of the fbuf
+	std::uint32_t offset = 0;	 ///< of the first byte in the fbuf
 };
 
 /// A received message: bytes that lie where their originator wrote them.

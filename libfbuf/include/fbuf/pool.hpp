@@ -17,7 +17,7 @@ class domain_state;
 /// sender::lend(), and those that io writes and gives back. Whatever else is locked faults.
 enum class store_to_lent {
 	faults, ///< SIGBUS at its address
-	waits,  ///< the thread waits until the fbuf is home; a system call that would store gets EFAULT
+	waits,	///< the thread waits until the fbuf is home; a system call that would store gets EFAULT
 	copies, ///< this process goes on with a private copy of the page; readers keep what was sent.
 		///< The copies become the fbuf's bytes when it is sent again; counters::bytes_copied counts both
 };
