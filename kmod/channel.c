@@ -794,14 +794,15 @@ static inline struct fbufs_aggregate *message_make_usual(struct fbufs_channel *c
 							 struct fbufs_aggregate *spare)
 	__must_hold(&cursor->pool->lock)
 {
-	u32 m = cursor->message - cursor->message_from, s = cursor->slice - cursor->slice_from;
-	const struct fbufs_message *message = &cursor->message_ahead[m];
-	const struct fbufs_slice *slice = &cursor->slice_ahead[s];
+	const struct fbufs_message *message;
+	const struct fbufs_slice *slice;
 	struct fbuf *fbuf;
 
 	if (!spare || !cursor->pool || cursor->message >= cursor->message_to ||
 	    cursor->slice < cursor->slice_from || cursor->slice >= cursor->slice_to)
 		return NULL;
+	message = &cursor->message_ahead[cursor->message - cursor->message_from];
+	slice = &cursor->slice_ahead[cursor->slice - cursor->slice_from];
 	if (message->message || message->length || message->flags || message->slices != 1 ||
 	    slice->hold || !slice->length)
 		return NULL;
@@ -1126,7 +1127,7 @@ static struct end_view end_view(const struct fbufs_end *end)
 }
 
 /* Whether an fbuf of a message has yet to be shown; see map_is_shown(). */
-static inline bool view_lacks(const struct end_view *view, const struct fbuf *fbuf)
+static __always_inline bool view_lacks(const struct end_view *view, const struct fbuf *fbuf)
 {
 	return !(view->channel && fbuf->home->channel == view->channel &&
 		 READ_ONCE(fbuf->mapped) & view->bit) &&

@@ -198,8 +198,8 @@ struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
 	extent = mtree_load(&pool->space, page);
 	if (!extent)
 		return NULL;
-	/* Not set yet in the moment that extent_create() finds its place. */
-	first = READ_ONCE(extent->first);
+	/* Not set yet in the moment that extent_try() finds its place; pairs with the release there. */
+	first = smp_load_acquire(&extent->first);
 	return page >= first ? &extent->fbufs[(page - first) / extent->npages] : NULL;
 }
 
@@ -449,7 +449,8 @@ static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 
 		goto err_erase_id;
 	for (i = 0; i < nslots; i++)
 		extent->fbufs[i].first = first + i * npages;
-	WRITE_ONCE(extent->first, first);
+	/* Pairs with the acquire in pool_find(). */
+	smp_store_release(&extent->first, first);
 	xa_store(&pool->extents, extent->id, extent, GFP_KERNEL);
 	stats_gauge(FBUFS_GAUGE_METADATA, extent_bytes(nslots));
 	return extent;

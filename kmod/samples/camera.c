@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/mutex.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -105,11 +106,13 @@ static int camera_start(struct camera *camera, const struct fbufs_sample_start *
 		.bytes = config->bytes, .count = config->count,
 	};
 	struct fbufs_source *source;
+	u32 frame;
 
 	if (camera->source)
 		return -EBUSY;
 	if (config->bytes < sizeof(struct fbufs_frame) || config->bytes % 8 ||
-	    config->planes > FBUFS_MAX_SOURCE_SLICES)
+	    config->planes > FBUFS_MAX_SOURCE_SLICES ||
+	    check_mul_overflow(config->planes, config->bytes, &frame))
 		return -EINVAL;
 	source = fbufs_source_open(&want);
 	if (IS_ERR(source))

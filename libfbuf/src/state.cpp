@@ -22,19 +22,22 @@ constexpr std::size_t max_releases = 64;
 
 // --- fbufs at hand ---------------------------------------------------------------
 
-std::vector<std::uint64_t> buffer_cache::take_handles()
+buffer_cache::stock buffer_cache::take_all() noexcept
 {
-	std::vector<std::uint64_t> handles;
-	for (const entry& each : std::span(ready_.get(), count_))
-		handles.push_back(each.handle);
-	count_ = 0;
-	return handles;
+	room_ = 0;
+	return {std::move(ready_), std::exchange(count_, 0)};
 }
 
-void buffer_cache::give_up(const std::vector<std::uint64_t>& handles) noexcept
+void buffer_cache::give_up(const stock& which) noexcept
 {
-	for (const std::uint64_t each : handles)
-		give_up(each);
+	for (const entry& each : std::span(which.entries.get(), which.count))
+		give_up(each.handle);
+}
+
+std::size_t buffer_cache::at_hand(std::size_t bytes) noexcept
+{
+	const std::lock_guard guard(lock_);
+	return page_round(bytes) == bytes_ ? count_ : 0;
 }
 
 // As many as are worth a call; of no channel, only what is asked for.
@@ -49,14 +52,14 @@ result<buffer> buffer_cache::take_fresh(std::size_t bytes, std::size_t count, bo
 {
 	if (bytes == 0)
 		return sys::failure(EINVAL);
-	std::vector<std::uint64_t> unfit;
+	stock unfit = {};
 	const std::size_t rounded = page_round(bytes);
 	int fd;
 	{
 		const std::lock_guard guard(lock_);
 		fd = fd_;
 		if (keeps_ && fd >= 0 && rounded != bytes_) {
-			unfit = take_handles();
+			unfit = take_all();
 			bytes_ = rounded;
 		}
 	}
@@ -75,10 +78,15 @@ result<buffer> buffer_cache::take_fresh(std::size_t bytes, std::size_t count, bo
 
 std::size_t buffer_cache::take_ready(std::size_t bytes, std::span<packet> out) noexcept
 {
+	const std::size_t most = std::min(out.size(), at_hand(bytes));
+	// What they own comes back here, under the lock.
+	for (packet& each : out.first(most))
+		if (each.own) [[unlikely]]
+			each.own = {};
 	const std::lock_guard guard(lock_);
 	if (page_round(bytes) != bytes_)
 		return 0;
-	const std::size_t count = std::min(out.size(), count_);
+	const std::size_t count = std::min(most, count_);
 	const entry* from = ready_.get() + count_;
 	for (packet& each : out.first(count)) {
 		each.own = make(*--from);
@@ -114,10 +122,11 @@ void buffer_cache::make_room(std::size_t count)
 {
 	if (count <= room_)
 		return;
-	room_ = std::max({count, 2 * room_, most_ahead});
-	auto larger = std::make_unique<entry[]>(room_);
+	const std::size_t room = std::max({count, 2 * room_, most_ahead});
+	auto larger = std::make_unique<entry[]>(room);
 	std::copy_n(ready_.get(), count_, larger.get());
 	ready_ = std::move(larger);
+	room_ = room;
 }
 
 void buffer_cache::give_back_other(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
@@ -137,10 +146,10 @@ void buffer_cache::give_back_other(std::uint64_t handle, std::byte* data, std::s
 bool buffer_cache::drop_ready() noexcept
 {
 	std::unique_lock guard(lock_);
-	const auto left = take_handles();
+	const stock left = take_all();
 	guard.unlock();
 	give_up(left);
-	return !left.empty();
+	return left.count > 0;
 }
 
 buffer buffer_cache::adopt(std::uint64_t handle, std::uint64_t position, std::size_t size) noexcept

@@ -120,9 +120,14 @@ private:
 	static std::size_t page_round(std::size_t bytes) noexcept { return (bytes + 4095) & ~std::size_t{4095}; }
 	result<buffer> take_fresh(std::size_t bytes, std::size_t count, bool wait);
 	[[nodiscard]] std::size_t burst(std::size_t bytes) const noexcept;
+	struct stock {
+		std::unique_ptr<entry[]> entries;
+		std::size_t count;
+	};
 	// What is at hand, which is nothing afterwards. Under the lock.
-	std::vector<std::uint64_t> take_handles();
-	void give_up(const std::vector<std::uint64_t>& handles) noexcept;
+	stock take_all() noexcept;
+	void give_up(const stock& which) noexcept;
+	[[nodiscard]] std::size_t at_hand(std::size_t bytes) noexcept;
 	buffer make(const entry& from) const noexcept
 	{
 		return buffer(const_cast<buffer_cache*>(this), from.handle, from.data, bytes_);

@@ -548,6 +548,23 @@ TEST(LibRule12Vectors, OneCallOneFlush)
 		EXPECT_TRUE(holds(got[static_cast<std::size_t>(i)].data(), i));
 }
 
+TEST(LibRule12Vectors, PacketsThatWereNotSentAreGivenBackByTheNextAllocation)
+{
+	Pair pair({.depth = 2});
+	pair.sender.set_nonblocking(true).value();
+	std::vector<fbuf::packet> packets(4);
+	ASSERT_EQ(*pair.sender.allocate(4096, packets), 4u);
+	// As many as are at hand, so that allocating needs no call.
+	auto more = *pair.sender.allocate(4096);
+	ASSERT_EQ(pair.sender.send(packets)->messages, 2u);
+	const auto used = pair.originator.count()->allocs;
+	for (int i = 0; i < 50; i++)
+		ASSERT_EQ(*pair.sender.allocate(4096, packets), 4u);
+	EXPECT_EQ(pair.originator.count()->allocs, used);
+	for (const fbuf::packet& each : packets)
+		EXPECT_TRUE(each.own);
+}
+
 TEST(LibRule12Vectors, PacketsAreAllocatedSentAndReceivedTogether)
 {
 	Pair pair;

@@ -233,6 +233,29 @@ TEST_F(Rule16Errors, ForeignAndOldHandles)
 		EXPECT_EQ(handles(from_.domain, FBUFS_FREE, {old}), -ENOENT);
 }
 
+// The slices of a message are looked at up to the first that is bad, far behind those of the message before.
+TEST_F(Rule16Errors, AfterWhatIsBadFarBehindTheMessagesBeforeItAreSent)
+{
+	for (const std::uint32_t slices : {17u, 20u, 33u, 40u}) {
+		const Channel channel(from_.domain, to_);
+		std::vector<fbufs_buffer> buffers(2);
+		ASSERT_EQ(alloc(channel.sender, page, buffers), 2);
+		std::vector<fbufs_message> messages(2);
+		messages[0].slices = 1;
+		messages[1].slices = slices;
+		std::vector<fbufs_slice> list(slices + 1, {{buffers[1].fbuf}, 0, 0, 0, 1});
+		list.front() = {{buffers[0].fbuf}, 0, 0, 0, 7};
+		list.back().fbuf += 1ULL << 24;
+		EXPECT_EQ(send(channel.sender, messages, list), 1);
+		const Received got(channel.receiver);
+		EXPECT_EQ(got.result, 1);
+		EXPECT_EQ(got.message.length, 7u);
+		EXPECT_EQ(handles(to_, FBUFS_RELEASE, {got.handle()}), 1);
+		// The other is still the sender's.
+		EXPECT_EQ(send_one(channel.sender, buffers[1].fbuf, 0, 1), 1);
+	}
+}
+
 struct BadSend {
 	const char* name;
 	long refusal;
