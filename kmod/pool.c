@@ -198,7 +198,7 @@ struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
 	extent = mtree_load(&pool->space, page);
 	if (!extent)
 		return NULL;
-	/* Not set yet in the moment that extent_try() finds its place; pairs with the release there. */
+	/* Not set yet when extent_try() has just found its place; pairs with the release there. */
 	first = smp_load_acquire(&extent->first);
 	return page >= first ? &extent->fbufs[(page - first) / extent->npages] : NULL;
 }
