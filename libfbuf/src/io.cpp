@@ -15,18 +15,12 @@ namespace fbuf {
 std::string_view detail::reason_text(std::uint32_t reason)
 {
 	switch (reason) {
-	case FBUFS_IO_PAGE_CACHE:
-		return "files copy through the page cache unless opened with O_DIRECT";
-	case FBUFS_IO_NO_REFERENCES:
-		return "this kind of descriptor only copies";
-	case FBUFS_IO_TRANSFORMED:
-		return "kTLS or a BPF program changes the bytes";
-	case FBUFS_IO_NO_SCATTER_GATHER:
-		return "the network device cannot gather pages";
-	case FBUFS_IO_NOT_FBUFS:
-		return "what arrived was not whole pages of fbufs";
-	default:
-		return {};
+	case FBUFS_IO_PAGE_CACHE: return "files copy through the page cache unless opened with O_DIRECT";
+	case FBUFS_IO_NO_REFERENCES: return "this kind of descriptor only copies";
+	case FBUFS_IO_TRANSFORMED: return "kTLS or a BPF program changes the bytes";
+	case FBUFS_IO_NO_SCATTER_GATHER: return "the network device cannot gather pages";
+	case FBUFS_IO_NOT_FBUFS: return "what arrived was not whole pages of fbufs";
+	default: return {};
 	}
 }
 

@@ -64,12 +64,9 @@ const char* reason(const fbufs_locate& place)
 	case FBUFS_STATE_SENT:
 		return place.out_locked ? "it was sent and is locked until all its receivers release it"
 					: "it was sent";
-	case FBUFS_STATE_FREE:
-		return "it came home; allocate it before using it";
-	case FBUFS_STATE_OWNED:
-		return "memory for the mapping ran out";
-	default:
-		return "it is on its way out";
+	case FBUFS_STATE_FREE: return "it came home; allocate it before using it";
+	case FBUFS_STATE_OWNED: return "memory for the mapping ran out";
+	default: return "it is on its way out";
 	}
 }
 

@@ -17,14 +17,10 @@ namespace {
 std::uint64_t length_of(std::uint32_t x)
 {
 	switch (x & 3) {
-	case 0:
-		return (1 + (x >> 2) % 8) * uapi::page;
-	case 1:
-		return (x >> 2) % 70000;
-	case 2:
-		return (x >> 2) % 300 * uapi::page;
-	default:
-		return std::uint64_t{x} << ((x >> 2) % 33);
+	case 0: return (1 + (x >> 2) % 8) * uapi::page;
+	case 1: return (x >> 2) % 70000;
+	case 2: return (x >> 2) % 300 * uapi::page;
+	default: return std::uint64_t{x} << ((x >> 2) % 33);
 	}
 }
 
@@ -110,62 +106,35 @@ void Actor::apart(const Op& op)
 void Actor::dispatch(const Op& op)
 {
 	switch (op.which()) {
-	case open_domain:
-		return do_open();
-	case pool_create:
-		return do_pool_create(op);
-	case map:
-		return do_map(op);
-	case unmap:
-		return do_unmap(op);
-	case alloc:
-		return do_alloc(op);
-	case give_back:
-		return do_handles(op, FBUFS_FREE);
-	case channel_create:
-		return do_channel_create(op);
-	case fetch:
-		return do_fetch(op);
-	case attach:
-		return do_attach(op);
-	case add_receiver:
-		return do_add_receiver(op);
-	case send:
-		return do_send(op);
-	case receive:
-		return do_receive(op);
-	case release:
-		return do_handles(op, FBUFS_RELEASE);
-	case secure:
-		return do_handles(op, FBUFS_SECURE);
-	case notices:
-		return do_notices(op);
-	case ask:
-		return do_ask(op);
+	case open_domain: return do_open();
+	case pool_create: return do_pool_create(op);
+	case map: return do_map(op);
+	case unmap: return do_unmap(op);
+	case alloc: return do_alloc(op);
+	case give_back: return do_handles(op, FBUFS_FREE);
+	case channel_create: return do_channel_create(op);
+	case fetch: return do_fetch(op);
+	case attach: return do_attach(op);
+	case add_receiver: return do_add_receiver(op);
+	case send: return do_send(op);
+	case receive: return do_receive(op);
+	case release: return do_handles(op, FBUFS_RELEASE);
+	case secure: return do_handles(op, FBUFS_SECURE);
+	case notices: return do_notices(op);
+	case ask: return do_ask(op);
 	case io_write:
 	case io_read:
-	case io_collect:
-		return do_io(op);
-	case cancel:
-		return do_cancel(op);
-	case make_mutable:
-		return do_make_mutable(op);
-	case send_file:
-		return do_send_file(op);
-	case touch:
-		return do_touch(op);
-	case change:
-		return do_change(op);
-	case close_end:
-		return do_close(op);
-	case raw:
-		return do_raw(op);
-	case poll:
-		return do_poll(op);
-	case drain:
-		return do_drain(op);
-	default:
-		return;
+	case io_collect: return do_io(op);
+	case cancel: return do_cancel(op);
+	case make_mutable: return do_make_mutable(op);
+	case send_file: return do_send_file(op);
+	case touch: return do_touch(op);
+	case change: return do_change(op);
+	case close_end: return do_close(op);
+	case raw: return do_raw(op);
+	case poll: return do_poll(op);
+	case drain: return do_drain(op);
+	default: return;
 	}
 }
 
@@ -351,30 +320,18 @@ void Actor::do_change(const Op& op)
 	const std::size_t length = std::max<std::size_t>(1 + op.d, 1) * uapi::page;
 	void* const where = window.base + offset;
 	switch (op.b % 7) {
-	case 0:
-		(void)::mprotect(where, length, op.n & 7);
-		break;
-	case 1:
-		(void)::mremap(where, length, length * 2, 0);
-		break;
-	case 2:
-		(void)::mremap(window.base, window.span, window.span, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
-		break;
-	case 3:
-		(void)::madvise(where, length, op.n % 26);
-		break;
+	case 0: (void)::mprotect(where, length, op.n & 7); break;
+	case 1: (void)::mremap(where, length, length * 2, 0); break;
+	case 2: (void)::mremap(window.base, window.span, window.span, MREMAP_MAYMOVE | MREMAP_DONTUNMAP); break;
+	case 3: (void)::madvise(where, length, op.n % 26); break;
 	case 4: {
 		// Not all of a window can go; the whole of it is for do_unmap().
 		if (length < window.span)
 			(void)::munmap(where, std::min(length, window.span - 1));
 		break;
 	}
-	case 5:
-		(void)::mlock(where, length);
-		break;
-	default:
-		(void)::msync(where, length, MS_SYNC);
-		break;
+	case 5: (void)::mlock(where, length); break;
+	default: (void)::msync(where, length, MS_SYNC); break;
 	}
 }
 

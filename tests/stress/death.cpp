@@ -370,23 +370,17 @@ private:
 				if (other != role)
 					end->reset();
 		switch (role) {
-		case sender:
-			return Sender(seed).run(channels_[0].sender, legacy);
-		case forwarder:
-			return Forwarder(seed).run(channels_[0].receiver, channels_[1].sender, legacy);
-		default:
-			return Last(seed).run(channels_[1].receiver, legacy);
+		case sender: return Sender(seed).run(channels_[0].sender, legacy);
+		case forwarder: return Forwarder(seed).run(channels_[0].receiver, channels_[1].sender, legacy);
+		default: return Last(seed).run(channels_[1].receiver, legacy);
 		}
 	}
 	std::vector<Fd*> ends_of(Role role)
 	{
 		switch (role) {
-		case sender:
-			return {&channels_[0].sender};
-		case forwarder:
-			return {&channels_[0].receiver, &channels_[1].sender};
-		default:
-			return {&channels_[1].receiver};
+		case sender: return {&channels_[0].sender};
+		case forwarder: return {&channels_[0].receiver, &channels_[1].sender};
+		default: return {&channels_[1].receiver};
 		}
 	}
 	void kill(Role role)

@@ -32,6 +32,21 @@ void PrintTo(Mode mode, std::ostream* to)
 	*to << name_of(mode);
 }
 
+// Every kind with every shape of a message, in every way to call.
+template <typename Kinds>
+auto each_way(const Kinds& kinds)
+{
+	return testing::Combine(
+		testing::ValuesIn(kinds),
+		testing::Values(Shape::one_small, Shape::many_small, Shape::one_large, Shape::many_large),
+		testing::Values(Calls::waits, Calls::submits), testing::Values(Mode::blocking, Mode::nonblocking));
+}
+
+constexpr auto case_name = [](const auto& test) {
+	return std::string(std::get<0>(test.param).name) + "_" + uapi::name_of(std::get<1>(test.param)) + "_" +
+	       name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
+};
+
 void set_mode(int fd, Mode mode)
 {
 	const int flags = ::fcntl(fd, F_GETFL);
@@ -141,17 +156,7 @@ TEST_P(IoMatrix, Reads)
 	EXPECT_FALSE(store_faults(actor.window.at(done.position)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, IoMatrix,
-			 testing::Combine(testing::ValuesIn(kinds),
-					  testing::Values(Shape::one_small, Shape::many_small, Shape::one_large,
-							  Shape::many_large),
-					  testing::Values(Calls::waits, Calls::submits),
-					  testing::Values(Mode::blocking, Mode::nonblocking)),
-			 [](const auto& test) {
-				 return std::string(std::get<0>(test.param).name) + "_" +
-					uapi::name_of(std::get<1>(test.param)) + "_" +
-					name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
-			 });
+INSTANTIATE_TEST_SUITE_P(Of, IoMatrix, each_way(kinds), case_name);
 
 //
 // Files
@@ -236,16 +241,6 @@ TEST_P(IoMatrixFile, WrittenAndRead)
 	EXPECT_TRUE(actor.contents(read.position, load.expected.size()) == load.expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, IoMatrixFile,
-			 testing::Combine(testing::ValuesIn(file_kinds),
-					  testing::Values(Shape::one_small, Shape::many_small, Shape::one_large,
-							  Shape::many_large),
-					  testing::Values(Calls::waits, Calls::submits),
-					  testing::Values(Mode::blocking, Mode::nonblocking)),
-			 [](const auto& test) {
-				 return std::string(std::get<0>(test.param).name) + "_" +
-					uapi::name_of(std::get<1>(test.param)) + "_" +
-					name_of(std::get<2>(test.param)) + "_" + name_of(std::get<3>(test.param));
-			 });
+INSTANTIATE_TEST_SUITE_P(Of, IoMatrixFile, each_way(file_kinds), case_name);
 
 } // namespace
