@@ -53,6 +53,25 @@ struct fbufs_aggregate {
 	struct fbufs_segment segments[];
 };
 
+/* A new message, or one for re-use: it has no slices yet. */
+static inline void aggregate_begin(struct fbufs_aggregate *aggregate,
+				   struct fbufs_channel *channel, u32 flags, u64 cookie)
+{
+	aggregate->nsegments = 0;
+	aggregate->flags = flags;
+	aggregate->cookie = cookie;
+	aggregate->length = 0;
+	aggregate->channel = channel;
+}
+
+/* One more slice, for which there is room. */
+static inline void aggregate_append(struct fbufs_aggregate *aggregate,
+				    const struct fbufs_segment *segment)
+{
+	aggregate->segments[aggregate->nsegments++] = *segment;
+	aggregate->length += segment->length;
+}
+
 /**
  * struct segment_walk - goes through all slices of some messages
  * @next: the message after the current one

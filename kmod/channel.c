@@ -622,22 +622,25 @@ static noinline int add_held(struct fbufs_end *end, struct fbufs_aggregate *aggr
 	return err;
 }
 
+/* MESSAGE_* that all messages of a channel have. */
+static inline u32 channel_message_flags(const struct fbufs_channel *channel)
+{
+	return channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
+}
+
 /* Add the slices of a message. With an error some may have been added. */
 static int aggregate_fill(struct fbufs_end *end, struct fbufs_aggregate *aggregate,
 			  const struct fbufs_message *message, struct send_cursor *cursor)
 	__must_hold(&cursor->pool->lock)
 {
+	u32 flags = channel_message_flags(end->channel), i;
 	int err;
-	u32 i;
 
-	aggregate->nsegments = 0;
-	aggregate->flags = (message->flags & FBUFS_MESSAGE_NOTICE ? MESSAGE_NOTICE : 0) |
-			   (message->flags & FBUFS_MESSAGE_LEND ? MESSAGE_LENT : 0);
-	if (end->channel->flags & FBUFS_CHANNEL_UNCACHED)
-		aggregate->flags |= MESSAGE_UNMAP;
-	aggregate->channel = end->channel;
-	aggregate->cookie = message->cookie;
-	aggregate->length = 0;
+	if (message->flags & FBUFS_MESSAGE_NOTICE)
+		flags |= MESSAGE_NOTICE;
+	if (message->flags & FBUFS_MESSAGE_LEND)
+		flags |= MESSAGE_LENT;
+	aggregate_begin(aggregate, end->channel, flags, message->cookie);
 	for (i = 0; i < message->slices; i++) {
 		const struct fbufs_slice *slice = send_slice(cursor, cursor->slice + i);
 
@@ -700,18 +703,15 @@ static struct fbufs_aggregate *message_from_kernel(struct fbufs_channel *channel
 		aggregate = aggregate_alloc(n);
 	if (!aggregate)
 		return NULL;
-	aggregate->nsegments = n;
-	aggregate->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
-	aggregate->channel = channel;
-	aggregate->cookie = outputs->cookie;
-	aggregate->length = 0;
+	aggregate_begin(aggregate, channel, channel_message_flags(channel), outputs->cookie);
 	for (i = 0; i < n; i++) {
-		aggregate->segments[i] = (struct fbufs_segment){
+		const struct fbufs_segment segment = {
 			.fbuf = outputs[i].fbuf,
 			.offset = outputs[i].offset,
 			.length = outputs[i].length,
 		};
-		aggregate->length += outputs[i].length;
+
+		aggregate_append(aggregate, &segment);
 	}
 	return aggregate;
 }
@@ -796,7 +796,7 @@ static inline struct fbufs_aggregate *message_make_usual(struct fbufs_channel *c
 {
 	const struct fbufs_message *message;
 	const struct fbufs_slice *slice;
-	struct fbuf *fbuf;
+	struct fbufs_segment segment;
 
 	if (!spare || !cursor->pool || cursor->message >= cursor->message_to ||
 	    cursor->slice < cursor->slice_from || cursor->slice >= cursor->slice_to)
@@ -806,17 +806,15 @@ static inline struct fbufs_aggregate *message_make_usual(struct fbufs_channel *c
 	if (message->message || message->length || message->flags || message->slices != 1 ||
 	    slice->hold || !slice->length)
 		return NULL;
-	fbuf = transfer_take_ready(cursor->pool, channel, slice);
-	if (!fbuf)
-		return NULL;
-	spare->nsegments = 1;
-	spare->flags = channel->flags & FBUFS_CHANNEL_UNCACHED ? MESSAGE_UNMAP : 0;
-	spare->channel = channel;
-	spare->cookie = message->cookie;
-	spare->length = slice->length;
-	spare->segments[0] = (struct fbufs_segment){
-		.fbuf = fbuf, .offset = slice->offset, .length = slice->length,
+	segment = (struct fbufs_segment){
+		.fbuf = transfer_take_ready(cursor->pool, channel, slice),
+		.offset = slice->offset,
+		.length = slice->length,
 	};
+	if (!segment.fbuf)
+		return NULL;
+	aggregate_begin(spare, channel, channel_message_flags(channel), message->cookie);
+	aggregate_append(spare, &segment);
 	cursor->message++;
 	cursor->slice++;
 	return spare;
@@ -1110,30 +1108,6 @@ static struct chunk_sum messages_that_fit(struct fbufs_aggregate **aggregates, u
 	return sum;
 }
 
-/* Whose fbufs a receiving end has in its window. */
-struct end_view {
-	const struct fbufs_pool *own;		/* all of them */
-	const struct fbufs_channel *channel;	/* those that were shown; NULL: none */
-	u64 bit;
-};
-
-static struct end_view end_view(const struct fbufs_end *end)
-{
-	return (struct end_view){
-		.own = end->domain->pool,
-		.channel = end->channel->flags & FBUFS_CHANNEL_UNCACHED ? NULL : end->channel,
-		.bit = BIT_ULL(end->index),
-	};
-}
-
-/* Whether an fbuf of a message has yet to be shown; see map_is_shown(). */
-static __always_inline bool view_lacks(const struct end_view *view, const struct fbuf *fbuf)
-{
-	return !(view->channel && fbuf->home->channel == view->channel &&
-		 READ_ONCE(fbuf->mapped) & view->bit) &&
-	       fbuf_pool(fbuf) != view->own;
-}
-
 /*
  * Tell the user about all slices of messages. Sets *@locked, with a bit for each message
  * that nobody can write, and *@show when the receiving end has yet to be shown some of
@@ -1143,7 +1117,8 @@ static int report_slices(const struct fbufs_end *end, struct fbufs_aggregate **a
 			 const struct chunk_sum *sum, struct fbufs_slice __user *out,
 			 u32 *locked, bool *show)
 {
-	const struct end_view view = end_view(end);
+	const struct fbufs_pool *own = end->domain->pool;
+	u64 bit = BIT_ULL(end->index);
 	u32 i, j, writable = 0;
 	bool hidden = false;
 
@@ -1161,7 +1136,8 @@ static int report_slices(const struct fbufs_end *end, struct fbufs_aggregate **a
 					&out->position, fault);
 			unsafe_put_user(segment->offset, &out->offset, fault);
 			unsafe_put_user(segment->length, &out->length, fault);
-			hidden |= view_lacks(&view, fbuf);
+			hidden |= fbuf_pool(fbuf) != own &&
+				  !map_is_shown(end->channel, fbuf, bit);
 			writable |= (u32)!access_is_locked(&fbuf->access) << i;
 		}
 	}

@@ -337,7 +337,7 @@ bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes)
 	struct folio *folio = page_folio(page);
 	struct fbufs_aggregate *taken = op->taken;
 	struct fbuf *fbuf = fbuf_of_folio(folio);
-	struct fbufs_segment *last;
+	struct fbufs_segment next, *last;
 	struct fbufs_pool *pool;
 	u32 offset;
 
@@ -347,6 +347,7 @@ bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes)
 	last = taken->nsegments ? &taken->segments[taken->nsegments - 1] : NULL;
 	if (last && last->fbuf == fbuf && last->offset + last->length == offset) {
 		last->length += bytes;
+		taken->length += bytes;
 	} else {
 		if (taken->nsegments == TAKEN_SLICES)
 			return false;
@@ -355,11 +356,9 @@ bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes)
 		/* The operation that put it there drains: it is SENT. */
 		fbuf->refs++;
 		spin_unlock(&pool->lock);
-		taken->segments[taken->nsegments++] = (struct fbufs_segment){
-			.fbuf = fbuf, .offset = offset, .length = bytes,
-		};
+		next = (struct fbufs_segment){ .fbuf = fbuf, .offset = offset, .length = bytes };
+		aggregate_append(taken, &next);
 	}
-	taken->length += bytes;
 	op->done += bytes;
 	op->how |= FBUFS_IO_ZEROCOPY;
 	return true;
@@ -426,11 +425,7 @@ int descriptor_take(struct fdio_op *op)
 		op->taken = aggregate_alloc(TAKEN_SLICES);
 		if (!op->taken)
 			return -ENOMEM;
-		op->taken->nsegments = 0;
-		op->taken->flags = MESSAGE_UNMAP;
-		op->taken->cookie = op->args.cookie;
-		op->taken->length = 0;
-		op->taken->channel = NULL;
+		aggregate_begin(op->taken, NULL, MESSAGE_UNMAP, op->args.cookie);
 		refcount_set(&op->taken->refs, 1);
 	}
 	if (pipe)

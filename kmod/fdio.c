@@ -198,10 +198,7 @@ static int op_make_target(struct fdio_op *op, struct fbufs_class *class)
 	op->aggregate = aggregate_alloc(1);
 	if (!op->aggregate)
 		return -ENOMEM;
-	op->aggregate->nsegments = 0;
-	op->aggregate->flags = 0;
-	op->aggregate->length = 0;
-	op->aggregate->channel = NULL;
+	aggregate_begin(op->aggregate, NULL, 0, 0);
 	err = transfer_alloc_to_fill(domain, class, &op->buffer);
 	if (!err) {
 		slice.fbuf = op->buffer.fbuf;
@@ -662,10 +659,7 @@ static int op_prepare_write(struct fdio_op *op, struct submit_cursor *cursor)
 	op->aggregate = aggregate_alloc(op->args.slices);
 	if (!op->aggregate)
 		return -ENOMEM;
-	op->aggregate->nsegments = 0;
-	op->aggregate->flags = op->args.flags & FBUFS_IO_GIVE ? 0 : MESSAGE_LENT;
-	op->aggregate->length = 0;
-	op->aggregate->channel = NULL;
+	aggregate_begin(op->aggregate, NULL, op->args.flags & FBUFS_IO_GIVE ? 0 : MESSAGE_LENT, 0);
 	err = op_add_slices(op, cursor);
 	if (err) {
 		transfer_undo(op->aggregate);

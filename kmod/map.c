@@ -955,7 +955,7 @@ static void window_show(struct fbufs_window *window, struct fbufs_aggregate *agg
 		.fbuf = fbuf, .page = first, .npages = last - first + 1,
 	};
 
-	if (map_is_cached_here(aggregate, fbuf)) {
+	if (map_is_cached_here(aggregate->channel, fbuf)) {
 		spin_lock(&pool->lock);
 		fbuf->mapped |= bit;
 		spin_unlock(&pool->lock);
@@ -989,7 +989,8 @@ void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 			struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
 			struct fbufs_window *window;
 
-			if (domain->pool == pool || map_is_shown(aggregates[i], segment->fbuf, bit))
+			if (domain->pool == pool ||
+			    map_is_shown(aggregates[i]->channel, segment->fbuf, bit))
 				continue;
 			window = window_lock(domain, pool->id);
 			if (!window)
@@ -1014,7 +1015,8 @@ static bool still_shown(struct fbufs_domain *domain, const struct fbufs_aggregat
 			const struct fbuf *fbuf)
 {
 	return domain->pool == fbuf_pool(fbuf) ||
-	       (map_is_cached_here(aggregate, fbuf) && channel_reaches(aggregate->channel, domain));
+	       (map_is_cached_here(aggregate->channel, fbuf) &&
+		channel_reaches(aggregate->channel, domain));
 }
 
 /**

@@ -17,19 +17,22 @@ struct fbufs_buffer;
 struct fbufs_domain;
 struct vm_area_struct;
 
-/* Whether a receiver of the message may see all of an fbuf in it, held or not. */
-static inline bool map_is_cached_here(const struct fbufs_aggregate *aggregate,
-				      const struct fbuf *fbuf)
+/*
+ * Whether a receiver of a message that went over the channel, or over none, may see all
+ * of an fbuf in it, held or not.
+ */
+static __always_inline bool map_is_cached_here(const struct fbufs_channel *channel,
+					       const struct fbuf *fbuf)
 {
-	return aggregate->channel && fbuf->home->channel == aggregate->channel &&
-	       !(aggregate->channel->flags & FBUFS_CHANNEL_UNCACHED);
+	return channel && fbuf->home->channel == channel &&
+	       !(channel->flags & FBUFS_CHANNEL_UNCACHED);
 }
 
 /* Whether all of it was inserted before, and stayed. */
-static inline bool map_is_shown(const struct fbufs_aggregate *aggregate,
-				const struct fbuf *fbuf, u64 bit)
+static __always_inline bool map_is_shown(const struct fbufs_channel *channel,
+					 const struct fbuf *fbuf, u64 bit)
 {
-	return map_is_cached_here(aggregate, fbuf) && READ_ONCE(fbuf->mapped) & bit;
+	return map_is_cached_here(channel, fbuf) && READ_ONCE(fbuf->mapped) & bit;
 }
 
 int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma);

@@ -639,16 +639,18 @@ static int fbuf_prepare(struct fbufs_pool *pool, struct fbufs_channel *channel,
 	return class ? -EAGAIN : -ENOMEM;
 }
 
-static void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
-			     const struct fbufs_slice *slice)
+/* A slice that a user named, of an fbuf that was taken for it. */
+static void aggregate_append_slice(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
+				   const struct fbufs_slice *slice)
 {
-	aggregate->segments[aggregate->nsegments++] = (struct fbufs_segment){
+	const struct fbufs_segment segment = {
 		.fbuf = fbuf,
 		.offset = slice->offset,
 		.borrowed = !!slice->hold,
 		.length = slice->length,
 	};
-	aggregate->length += slice->length;
+
+	aggregate_append(aggregate, &segment);
 }
 
 /*
@@ -704,7 +706,7 @@ int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 		err = fbuf ? fbuf_take(pool, channel, aggregate, fbuf, slice) : -ENOENT;
 	} while (err == -EAGAIN);
 	if (!err)
-		aggregate_append(aggregate, fbuf, slice);
+		aggregate_append_slice(aggregate, fbuf, slice);
 	return err;
 }
 
@@ -754,7 +756,7 @@ int transfer_add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggre
 		spin_unlock(&pool->lock);
 	}
 	if (!err)
-		aggregate_append(aggregate, fbuf, slice);
+		aggregate_append_slice(aggregate, fbuf, slice);
 	transfer_drop(&held, 1);
 	return err;
 }
