@@ -424,7 +424,8 @@ static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 
 	int err;
 	u32 i;
 
-	extent = kvzalloc(extent_bytes(nslots), GFP_KERNEL_ACCOUNT);
+	/* A cgroup that is full is told so; what it has is not worth killing for this. */
+	extent = kvzalloc(extent_bytes(nslots), GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL);
 	if (!extent)
 		return ERR_PTR(-ENOMEM);
 	extent->pool = pool;

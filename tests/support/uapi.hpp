@@ -417,6 +417,20 @@ struct Channel {
 	}
 };
 
+// Sends @n messages and has them released, so that the channel has messages for re-use: whatever is sent from
+// here on is first looked at by the way of the module that is for the usual message.
+inline void warm(const Channel& channel, int to, std::size_t n = 1)
+{
+	std::vector<std::uint64_t> held;
+	for (std::size_t i = 0; i < n; i++)
+		if (send_one(channel.sender, alloc_one(channel.sender).fbuf, 0, page) != 1)
+			std::abort();
+	for (std::size_t i = 0; i < n; i++)
+		held.push_back(Received(channel.receiver).handle());
+	if (handles(to, FBUFS_RELEASE, held) != static_cast<long>(n))
+		std::abort();
+}
+
 inline bool eventually(const std::function<bool()>& condition, int timeout_ms = 5000)
 {
 	for (int waited = 0; !condition(); waited += 10) {

@@ -285,10 +285,17 @@ TEST_F(Rule16Errors, BadMessages)
 		 }},
 		{"wraps twice", -ERANGE, [](fbufs_message&, fbufs_slice& slice) { slice.offset = slice.length = ~0u; }},
 		{"no hold", -ENOENT, [](fbufs_message&, fbufs_slice& slice) { slice.hold = 1; }},
-		{"no fbuf", -ENOENT, [](fbufs_message&, fbufs_slice& slice) { slice.fbuf += 1; }},
+		{"no fbuf", -ENOENT, [](fbufs_message&, fbufs_slice& slice) { slice.fbuf += 1ULL << 24; }},
 	};
-	for (const std::uint32_t flags : {0u, FBUFS_CHANNEL_VOLATILE | 0u}) {
+	struct Case {
+		std::uint32_t flags;
+		bool first;
+	};
+	for (const auto [flags, first] :
+	     {Case{0, true}, Case{0, false}, Case{FBUFS_CHANNEL_VOLATILE, true}, Case{FBUFS_CHANNEL_VOLATILE, false}}) {
 		const Channel channel(from_.domain, to_, flags);
+		if (!first)
+			warm(channel, to_, 2);
 		const fbufs_buffer buffer = alloc_one(channel.sender);
 		*from_.at(buffer) = 9;
 		const auto before = gauges(to_), counted = counters(from_.domain);

@@ -139,6 +139,38 @@ TEST(Rule02OneOwner, TheOriginatorLosesItWithTheSend)
 	EXPECT_EQ(locate(pair.from.domain, buffer.position).out_holders, 1u);
 }
 
+// Nor twice in a call, nor after others went the same way and came back, nor while the kernel is to give it back.
+TEST(Rule02OneOwner, TheOriginatorLosesItAlsoAfterOtherMessages)
+{
+	for (const std::uint32_t flags : {0u, FBUFS_CHANNEL_VOLATILE | 0u}) {
+		Pair pair(flags);
+		warm(pair.channel, pair.to, 4);
+		const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+		fbufs_message message = {};
+		message.slices = 1;
+		fbufs_slice slice = {};
+		slice.fbuf = buffer.fbuf;
+		slice.length = page;
+		EXPECT_EQ(send(pair.channel.sender, {message, message}, {slice, slice}), 1);
+		EXPECT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), -EACCES);
+		EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+		const Received first(pair.channel.receiver);
+		EXPECT_EQ(send_one(pair.channel.sender, buffer.fbuf, 0, page), -EACCES);
+		EXPECT_EQ(locate(pair.from.domain, buffer.position).out_holders, 1u);
+		EXPECT_EQ(end_info(pair.channel.receiver).out_queued, 0u);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {first.handle()}), 1);
+
+		const fbufs_buffer lent = alloc_one(pair.channel.sender);
+		EXPECT_EQ(send_one(pair.channel.sender, lent.fbuf, 0, page, 0, 0, FBUFS_MESSAGE_LEND), 1);
+		EXPECT_EQ(send_one(pair.channel.sender, lent.fbuf, 0, page), -EACCES);
+		const Received second(pair.channel.receiver);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {second.handle()}), 1);
+		// It came back, under the same handle.
+		EXPECT_EQ(pair.state(lent), FBUFS_STATE_OWNED);
+		EXPECT_EQ(send_one(pair.channel.sender, lent.fbuf, 0, page), 1);
+	}
+}
+
 TEST(Rule02OneOwner, HomeIsNotTheOriginators)
 {
 	Pair pair;
@@ -248,6 +280,8 @@ TEST(Rule02OneOwner, AnFbufOfAChannelGoesOverNoOther)
 	Pair pair;
 	const Channel other(pair.from.domain, pair.to);
 	const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+	EXPECT_EQ(send_one(other.sender, buffer.fbuf, 0, page), -EXDEV);
+	warm(other, pair.to, 2);
 	EXPECT_EQ(send_one(other.sender, buffer.fbuf, 0, page), -EXDEV);
 	EXPECT_EQ(pair.state(buffer), FBUFS_STATE_OWNED);
 	EXPECT_FALSE(store_faults(pair.from.at(buffer)));

@@ -224,6 +224,26 @@ TEST_F(Stores, CopyLeavesWhatWasSent)
 	EXPECT_TRUE(eventually([&] { return gauges(lender.domain)[FBUFS_GAUGE_PAGES] <= pages; }));
 }
 
+// Given away after it was lent, over the same channel: the copies are its bytes, and go with it.
+TEST_F(Stores, CopiesAreSentAlsoForGood)
+{
+	const Lender lender(FBUFS_POOL_STORE_COPY);
+	const fbufs_buffer buffer = lender.filled(1);
+	for (std::uint8_t round = 0; round < 3; round++) {
+		ASSERT_EQ(lender.lend(buffer), 1);
+		lender.window.at(buffer.position)[page + 5] = round;
+		const Received lent(lender.receiver);
+		ASSERT_EQ(lender.release(lent.message.message), 1);
+	}
+	const Bytes mine = lender.seen_by_originator(buffer);
+	ASSERT_EQ(send_one(lender.sender, buffer.fbuf, 0, bytes), 1);
+	const Received given(lender.receiver);
+	ASSERT_EQ(given.result, 1);
+	EXPECT_TRUE(lender.seen_by_reader(buffer) == mine);
+	EXPECT_EQ(mine[page + 5], 2);
+	EXPECT_EQ(lender.release(given.message.message), 1);
+}
+
 TEST_F(Stores, CopyOfASystemCall)
 {
 	const Lender lender(FBUFS_POOL_STORE_COPY);
