@@ -688,32 +688,33 @@ static noinline int message_promise(struct fbufs_end *end, const struct fbufs_ag
 	return err;
 }
 
-/*
- * A message of so many slices, which are the kernel's; it is @spare if that is large
- * enough, or NULL.
- */
-static struct fbufs_aggregate *message_from_kernel(struct fbufs_channel *channel,
-						   struct fbufs_aggregate *spare,
-						   const struct channel_output *outputs, u32 n)
+/* Slices of the message that begins here, which ends within what there is. */
+static inline u32 output_slices(const struct channel_output *outputs)
 {
-	struct fbufs_aggregate *aggregate = n <= MESSAGE_INLINE ? spare : NULL;
-	u32 i;
+	u32 n = 1;
 
-	if (!aggregate)
-		aggregate = aggregate_alloc(n);
-	if (!aggregate)
-		return NULL;
+	while (outputs[n - 1].more)
+		n++;
+	return n;
+}
+
+/* Set a message up, of @n slices, which are the kernel's and for which it has room. */
+static inline void message_from_kernel(struct fbufs_aggregate *aggregate,
+				       struct fbufs_channel *channel,
+				       const struct channel_output *outputs, u32 n)
+{
+	const struct channel_output *end = outputs + n;
+
 	aggregate_begin(aggregate, channel, channel_message_flags(channel), outputs->cookie);
-	for (i = 0; i < n; i++) {
+	do {
 		const struct fbufs_segment segment = {
-			.fbuf = outputs[i].fbuf,
-			.offset = outputs[i].offset,
-			.length = outputs[i].length,
+			.fbuf = outputs->fbuf,
+			.offset = outputs->offset,
+			.length = outputs->length,
 		};
 
 		aggregate_append(aggregate, &segment);
-	}
-	return aggregate;
+	} while (++outputs < end);
 }
 
 /*
@@ -759,11 +760,12 @@ static struct fbufs_aggregate *message_copy(struct fbufs_end *end, struct send_c
 	cursor->pool_full = err == -EAGAIN;
 	if (err)
 		return ERR_PTR(err);
-	aggregate = message_from_kernel(channel, spare, &output, 1);
+	aggregate = spare ?: aggregate_alloc(1);
 	if (!aggregate) {
 		copy_undo(channel, &output);
 		return ERR_PTR(-ENOMEM);
 	}
+	message_from_kernel(aggregate, channel, &output, 1);
 	return aggregate;
 }
 
@@ -1339,16 +1341,6 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
  * The kernel's ends
  */
 
-/* Slices of the message that begins here, which ends within what there is. */
-static u32 output_slices(const struct channel_output *outputs)
-{
-	u32 n = 1;
-
-	while (outputs[n - 1].more)
-		n++;
-	return n;
-}
-
 /**
  * channel_send_from_kernel - send messages
  * @end: a sending end of the kernel's
@@ -1366,7 +1358,6 @@ int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output 
 	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
 	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
 	struct fbufs_channel *channel = end->channel;
-	struct fbufs_aggregate *spare = NULL;
 	u32 nspares, slices, sent = 0;
 	bool wake = false;
 	int room, i;
@@ -1375,18 +1366,14 @@ int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output 
 	mutex_lock(&end->mutex);
 	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
 	for (i = 0; i < room && sent < n; i++) {
-		if (!spare && nspares)
-			spare = spares[--nspares];
-		slices = output_slices(outputs + sent);
-		aggregates[i] = message_from_kernel(channel, spare, outputs + sent, slices);
+		slices = output_slices(&outputs[sent]);
+		aggregates[i] = nspares && slices <= MESSAGE_INLINE ? spares[--nspares] :
+								      aggregate_alloc(slices);
 		if (!aggregates[i])
 			break;
-		if (aggregates[i] == spare)
-			spare = NULL;
+		message_from_kernel(aggregates[i], channel, &outputs[sent], slices);
 		sent += slices;
 	}
-	if (spare)
-		spares[nspares++] = spare;
 	if (nspares)
 		channel_return_spares(channel, spares, nspares);
 	if (i) {

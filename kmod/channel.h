@@ -126,9 +126,9 @@ static inline void channel_put(struct fbufs_channel *channel)
 struct channel_output {
 	struct fbuf *fbuf;
 	u64 cookie;
-	u32 offset : 31;
-	u32 more : 1;		/* the next one goes on with the message */
+	u32 offset;
 	u32 length;
+	bool more;		/* the next one goes on with the message */
 };
 
 /* A message that the kernel received. */

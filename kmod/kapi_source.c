@@ -733,28 +733,30 @@ static void slot_undeliver(struct fbufs_source *source)
 }
 
 /*
- * Empty the slots of one message, with which @n outputs begin, into the ring from @tail
- * on. Returns how many; or an error, and the message is as it was. Context: under @lock.
+ * Empty the slots of messages into the ring. Returns how many, and in *@why the error of
+ * a message that was refused: that one is as it was. Context: under @lock.
  */
-static int message_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n,
-			   u32 tail)
+static u32 slots_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n,
+			 int *why)
 {
-	int i = 0, err;
+	u32 i, whole = 0;
+	int err = 0;
 
 	static_assert(FBUFS_MAX_SOURCE_SLICES <= BATCH);
-	do {
+	for (i = 0; i < n && i - whole < FBUFS_MAX_SOURCE_SLICES; i++) {
 		err = slot_deliver(source, &outputs[i],
-				   &source->pending[(tail + i) & source->mask]);
+				   &source->pending[(source->tail + i) & source->mask]);
 		if (err)
-			goto err_undeliver;
-		if (!outputs[i++].more)
-			return i;
-	} while (i < n && i < FBUFS_MAX_SOURCE_SLICES);
-	err = i < n ? -EMSGSIZE : -EINVAL;
-err_undeliver:
-	while (i--)
+			break;
+		if (!outputs[i].more)
+			whole = i + 1;
+	}
+	if (!err && whole < i)
+		err = i < n ? -EMSGSIZE : -EINVAL;
+	while (i-- > whole)
 		slot_undeliver(source);
-	return err;
+	*why = err;
+	return whole;
 }
 
 static const char *why_refused(int err)
@@ -793,30 +795,23 @@ static const char *why_refused(int err)
 int fbufs_source_deliver(struct fbufs_source *source, const struct fbufs_output *outputs, u32 n)
 {
 	unsigned long flags;
-	int got, err = 0;
-	u32 tail, i;
+	int err;
+	u32 done;
 
 	spin_lock_irqsave(&source->lock, flags);
-	tail = source->tail;
-	for (i = 0; i < n; i += got) {
-		got = message_deliver(source, &outputs[i], n - i, tail + i);
-		if (got < 0) {
-			err = got;
-			break;
-		}
-	}
-	source->taken -= i;
+	done = slots_deliver(source, outputs, n, &err);
+	source->taken -= done;
 	/* Pairs with the acquire in pending_peek(). */
-	smp_store_release(&source->tail, tail + i);
+	smp_store_release(&source->tail, source->tail + done);
 	if (source->closed && !source->taken)
 		wake_up_all(&source->wait);
-	else if (i)
+	else if (done)
 		source_start_pump(source);
 	/* With the last one the source may go at once. */
 	spin_unlock_irqrestore(&source->lock, flags);
 	if (err)
 		kapi_misuse(_RET_IP_, err, why_refused(err));
-	return i ? i : err;
+	return done ? done : err;
 }
 EXPORT_SYMBOL_NS_GPL(fbufs_source_deliver, FBUFS_NAMESPACE);
 

@@ -44,29 +44,30 @@ static void plane_draw(u64 *words, u32 i, u32 n, u64 sequence, u32 before)
 		words[i] = fbufs_frame_word(sequence, before + i);
 }
 
-static void frame_fill(struct camera *camera, struct fbufs_output *outputs, u64 time)
+/* A frame into as many outputs as it has planes. */
+static void frame_fill(struct fbufs_output *outputs, const struct fbufs_sample_start *config,
+		       u64 sequence, u64 time)
 {
-	u32 bytes = camera->config.bytes, planes = camera->config.planes, i;
-	struct fbufs_frame *frame = outputs->data;
+	u32 bytes = config->bytes, planes = config->planes, i;
+	bool pattern = !(config->flags & FBUFS_SAMPLE_HEADER);
 
-	frame->sequence = camera->status.done++;
-	frame->time = time;
-	frame->bytes = planes * bytes;
-	frame->pattern = !(camera->config.flags & FBUFS_SAMPLE_HEADER);
-	outputs->cookie = frame->sequence;
+	*(struct fbufs_frame *)outputs->data = (struct fbufs_frame){
+		.sequence = sequence, .time = time, .bytes = planes * bytes, .pattern = pattern,
+	};
+	outputs->cookie = sequence;
 	for (i = 0; i < planes; i++) {
 		outputs[i].length = bytes;
 		outputs[i].more = i + 1 < planes;
-		if (frame->pattern)
-			plane_draw(outputs[i].data, i ? 0 : sizeof(*frame) / 8, bytes / 8,
-				   frame->sequence, i * (bytes / 8));
+		if (pattern)
+			plane_draw(outputs[i].data, i ? 0 : sizeof(struct fbufs_frame) / 8,
+				   bytes / 8, sequence, i * (bytes / 8));
 	}
 }
 
 /* Up to BURST fbufs. Returns how many frames had all of theirs. Context: any, under the lock. */
 static u32 camera_shoot(struct camera *camera, u32 n)
 {
-	struct fbufs_output outputs[BURST];
+	struct fbufs_output outputs[BURST] __uninitialized;
 	u32 planes = camera->config.planes, left, i;
 	int got = fbufs_source_alloc(camera->source, outputs, n * planes);
 	u64 now = ktime_get_ns();
@@ -76,7 +77,7 @@ static u32 camera_shoot(struct camera *camera, u32 n)
 	left = got % planes;
 	got -= left;
 	for (i = 0; i < got; i += planes)
-		frame_fill(camera, &outputs[i], now);
+		frame_fill(&outputs[i], &camera->config, camera->status.done++, now);
 	if (left)
 		fbufs_source_free(camera->source, &outputs[got], left);
 	if (got)
