@@ -441,7 +441,19 @@ static long do_send_file(struct file *file, struct fbufs_domain *domain, union i
 	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
 	  .flags = (_flags), .out = (_out), .domain = (_fn) }
 
+/* They are looked through from the first on: the data path comes first. */
 static const struct ioctl_call domain_calls[] = {
+	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, 0, do_release),
+	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc),
+	DOMAIN_CALL(FBUFS_FREE, handles, 0, 0, do_free),
+	DOMAIN_CALL(FBUFS_IO, io, FBUFS_DONTWAIT, OUT(fbufs_io, out_completed), do_io),
+	DOMAIN_CALL(FBUFS_SEND_FILE, send_file, FBUFS_DONTWAIT, OUT(fbufs_send_file, out_how),
+		    do_send_file),
+	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, 0, do_notices),
+	DOMAIN_CALL(FBUFS_SECURE, handles, 0, 0, do_secure),
+	DOMAIN_CALL(FBUFS_MAKE_MUTABLE, make_mutable, 0, OUT(fbufs_make_mutable, out_fbuf),
+		    do_make_mutable),
+	DOMAIN_CALL(FBUFS_CANCEL, cancel, 0, 0, do_cancel),
 	{ .cmd = FBUFS_QUERY, .size = sizeof(struct fbufs_query),
 	  .out = OUT(fbufs_query, out_version),
 	  .anybody = true, .domain = do_query },
@@ -449,22 +461,11 @@ static const struct ioctl_call domain_calls[] = {
 		    FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY,
 		    OUT(fbufs_pool_create, out_pool), do_pool_create),
 	DOMAIN_CALL(FBUFS_POOL_INFO, pool_info, 0, OUT(fbufs_pool_info, out_span), do_pool_info),
-	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc),
-	DOMAIN_CALL(FBUFS_FREE, handles, 0, 0, do_free),
-	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, 0, do_release),
-	DOMAIN_CALL(FBUFS_SECURE, handles, 0, 0, do_secure),
-	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, 0, do_notices),
 	DOMAIN_CALL(FBUFS_CHANNEL_CREATE, channel_create,
 		    FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED |
 		    FBUFS_CHANNEL_ATTACH_SENDER | FBUFS_CHANNEL_NONBLOCK,
 		    OUT(fbufs_channel_create, out_channel), do_channel_create),
 	DOMAIN_CALL(FBUFS_STATS, stats, 0, 0, do_stats),
-	DOMAIN_CALL(FBUFS_IO, io, FBUFS_DONTWAIT, OUT(fbufs_io, out_completed), do_io),
-	DOMAIN_CALL(FBUFS_CANCEL, cancel, 0, 0, do_cancel),
-	DOMAIN_CALL(FBUFS_MAKE_MUTABLE, make_mutable, 0, OUT(fbufs_make_mutable, out_fbuf),
-		    do_make_mutable),
-	DOMAIN_CALL(FBUFS_SEND_FILE, send_file, FBUFS_DONTWAIT, OUT(fbufs_send_file, out_how),
-		    do_send_file),
 	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, OUT(fbufs_locate, out_fbuf), do_locate),
 };
 
@@ -554,14 +555,14 @@ static long do_receive(struct file *file, struct fbufs_end *end, union ioctl_arg
 	  .flags = (_flags), .out = (_out), .end = (_fn) }
 
 static const struct ioctl_call end_calls[] = {
+	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, OUT(fbufs_send, out_refilled), do_send),
+	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, OUT(fbufs_receive, out_released),
+		 do_receive),
+	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc_end),
 	END_CALL(FBUFS_ATTACH, attach, 0, 0, do_attach),
 	END_CALL(FBUFS_END_INFO, end_info, 0, OUT(fbufs_end_info, out_channel), do_end_info),
 	END_CALL(FBUFS_ADD_RECEIVER, add_receiver, FBUFS_CHANNEL_NONBLOCK,
 		 OUT(fbufs_add_receiver, out_receiver), do_add_receiver),
-	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc_end),
-	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, OUT(fbufs_send, out_refilled), do_send),
-	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, OUT(fbufs_receive, out_released),
-		 do_receive),
 };
 
 /*
@@ -579,11 +580,23 @@ static const struct ioctl_call *find_call(const struct ioctl_call *calls, size_t
 	return NULL;
 }
 
-static int put_args(const struct ioctl_call *call, const union ioctl_args *args, void __user *to)
+static __always_inline int put_args(const struct ioctl_call *call, const union ioctl_args *args,
+				    void __user *to)
 {
 	if (!call->out)
 		return 0;
 	return user_store(to + call->out, (const void *)args + call->out, call->size - call->out);
+}
+
+/* As get_args(), of a program that has another idea of the structure. */
+static noinline int get_foreign_args(const struct ioctl_call *call, union ioctl_args *args,
+				     void __user *from, u32 user_size)
+{
+	if (user_size < call->size)
+		return -EINVAL;
+	if (user_size > PAGE_SIZE)
+		return -E2BIG;
+	return copy_struct_from_user(args, call->size, from, user_size);
 }
 
 static int get_args(const struct ioctl_call *call, union ioctl_args *args,
@@ -594,14 +607,10 @@ static int get_args(const struct ioctl_call *call, union ioctl_args *args,
 
 	if (get_user(user_size, (u32 __user *)from))
 		return -EFAULT;
-	if (user_size < call->size)
-		return -EINVAL;
-	if (user_size > PAGE_SIZE)
-		return -E2BIG;
 	if (user_size == call->size)
 		err = user_fetch(args, from, call->size);
 	else
-		err = copy_struct_from_user(args, call->size, from, user_size);
+		err = get_foreign_args(call, args, from, user_size);
 	if (err)
 		return err;
 	if (args->flags & ~call->flags)
@@ -614,7 +623,7 @@ long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	const struct ioctl_call *call = find_call(domain_calls, ARRAY_SIZE(domain_calls), cmd);
 	struct fbufs_domain *domain = file->private_data;
-	union ioctl_args args;
+	union ioctl_args args __uninitialized;
 	long ret;
 	int err;
 
@@ -634,7 +643,7 @@ long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg)
 long ioctl_end(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	const struct ioctl_call *call = find_call(end_calls, ARRAY_SIZE(end_calls), cmd);
-	union ioctl_args args;
+	union ioctl_args args __uninitialized;
 	long ret;
 	int err;
 

@@ -25,8 +25,12 @@ static __always_inline int user_fetch(void *to, const void __user *from, size_t 
 		return copy_from_user(to, from, bytes) ? -EFAULT : 0;
 	if (!user_read_access_begin(in, bytes))
 		return -EFAULT;
-	for (; bytes; bytes -= sizeof(*out))
-		unsafe_get_user(*out++, in++, fault);
+	for (; bytes >= 2 * sizeof(*out); bytes -= 2 * sizeof(*out), in += 2, out += 2) {
+		unsafe_get_user(out[0], &in[0], fault);
+		unsafe_get_user(out[1], &in[1], fault);
+	}
+	if (bytes)
+		unsafe_get_user(*out, in, fault);
 	user_read_access_end();
 	return 0;
 fault:
@@ -68,8 +72,12 @@ static __always_inline int user_store(void __user *to, const void *from, size_t 
 		return copy_to_user(to, from, bytes) ? -EFAULT : 0;
 	if (!user_write_access_begin(out, bytes))
 		return -EFAULT;
-	for (; bytes; bytes -= sizeof(*in))
-		unsafe_put_user(*in++, out++, fault);
+	for (; bytes >= 2 * sizeof(*in); bytes -= 2 * sizeof(*in), in += 2, out += 2) {
+		unsafe_put_user(in[0], &out[0], fault);
+		unsafe_put_user(in[1], &out[1], fault);
+	}
+	if (bytes)
+		unsafe_put_user(*in, out, fault);
 	user_write_access_end();
 	return 0;
 fault:

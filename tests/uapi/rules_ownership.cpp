@@ -343,6 +343,7 @@ TEST(Rule03ComesHome, FbufsOfTheDomainJoinTheChannelTheyAreSentOn)
 TEST(Rule03ComesHome, WithANoticeOfTheSentHandle)
 {
 	Pair pair;
+	warm(pair.channel, pair.to, 2);
 	const fbufs_buffer silent = pair.send_new(1);
 	const fbufs_buffer loud = pair.send_new(2, FBUFS_MESSAGE_NOTICE);
 	const Received first(pair.channel.receiver), second(pair.channel.receiver);
