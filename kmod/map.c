@@ -174,63 +174,34 @@ static void window_unlock(struct fbufs_window *window)
 }
 
 /*
- * Runs of entries
- */
-
-/**
- * struct map_run - what to do with a range of addresses, a page table at a time
- * @fn: is told the entry of the first of @npages pages, all of one page table,
- *	whose lock is held; the others follow it
- * @npages: see there
- */
-struct map_run {
-	void (*fn)(struct map_run *run, pte_t *ptep, unsigned long address);
-	unsigned long npages;
-};
-
-static int run_table(pte_t *ptep, unsigned long address, void *data)
-{
-	struct map_run *run = data;
-
-	run->fn(run, ptep, address);
-	return 0;
-}
-
-/*
- * apply_to_page_range() calls back for every page, which costs more than what is
- * done there: it is asked for the first page of each table only. With @create,
- * tables that are missing are made; without, a table whose first entry is empty
- * may be passed over.
- */
-static int run_apply(struct mm_struct *mm, unsigned long address, unsigned long end,
-		     struct map_run *run, bool create)
-{
-	unsigned long next;
-	int err = 0;
-
-	for (; address != end && !err; address = next) {
-		next = pmd_addr_end(address, end);
-		run->npages = (next - address) >> PAGE_SHIFT;
-		if (create)
-			err = apply_to_page_range(mm, address, PAGE_SIZE, run_table, run);
-		else
-			err = apply_to_existing_page_range(mm, address, PAGE_SIZE, run_table, run);
-	}
-	return err;
-}
-
-/*
  * Inserting
  */
 
+/**
+ * struct map_insertion - entries for some rights in one window
+ * @window: the window
+ * @prot: of entries that are read-only
+ * @right: the right whose entries are being made
+ * @end: behind the last
+ * @done: pages of @right that have theirs
+ * @cursor: the page frames of @right
+ * @next: the entry for the page at the cursor...
+ * @left: ... and for so many pages of its block
+ * @set: how many were made
+ *
+ * apply_to_page_range() calls back for every page, which costs more than what is done
+ * there, as does to find the table again for every short fbuf: it is asked for one page
+ * of a table, and all entries of that table that come in a row are made then.
+ */
 struct map_insertion {
-	struct map_run run;
-	struct mm_struct *mm;
-	struct fbuf_cursor cursor;
+	struct fbufs_window *window;
 	pgprot_t prot;
-	bool write;
-	u64 next;		/* the entry for the page at the cursor... */
-	unsigned long left;	/* ... and for so many pages of its block */
+	const struct map_right *right;
+	const struct map_right *end;
+	u32 done;
+	struct fbuf_cursor cursor;
+	u64 next;
+	unsigned long left;
 	u32 set;
 };
 
@@ -239,7 +210,7 @@ static void insertion_begin_block(struct map_insertion *insertion, unsigned long
 {
 	pte_t pte = pte_mkyoung(pte_mkspecial(pfn_pte(pfn, insertion->prot)));
 
-	if (insertion->write)
+	if (insertion->right->write)
 		pte = pte_mkdirty(pte_mkwrite_novma(pte));
 	insertion->next = pte_val(pte);
 	insertion->left = n;
@@ -252,6 +223,30 @@ static void insertion_next_block(struct map_insertion *insertion)
 	insertion_begin_block(insertion, pfn, n);
 }
 
+/* Begin with the right at hand, if there is one. */
+static void insertion_begin_right(struct map_insertion *insertion)
+{
+	const struct map_right *right = insertion->right;
+
+	insertion->done = 0;
+	insertion->left = 0;
+	if (right == insertion->end)
+		return;
+	if (right->shadow)
+		insertion_begin_block(insertion, page_to_pfn(right->shadow), 1);
+	else
+		fbuf_cursor_init(&insertion->cursor, right->fbuf, right->page);
+}
+
+/* Where the next entry's page is. */
+static unsigned long insertion_address(const struct map_insertion *insertion)
+{
+	const struct map_right *right = insertion->right;
+
+	return window_address(insertion->window,
+			      fbuf_first(right->fbuf) + right->page + insertion->done);
+}
+
 /*
  * Entries for @n pages of one block. What is there and gives as much, stays. Those of
  * pages in a row are counted up as numbers: pte_advance_pfn() looks at what is said of
@@ -260,7 +255,8 @@ static void insertion_next_block(struct map_insertion *insertion)
 static void insert_block(struct map_insertion *insertion, pte_t *ptep, unsigned long address,
 			 unsigned long n)
 {
-	struct mm_struct *mm = insertion->mm;
+	struct mm_struct *mm = insertion->window->vma->vm_mm;
+	bool write = insertion->right->write;
 	pte_t *end = ptep + n;
 	u64 next = insertion->next;
 
@@ -268,7 +264,7 @@ static void insert_block(struct map_insertion *insertion, pte_t *ptep, unsigned 
 	for (; ptep != end; ptep++, address += PAGE_SIZE, next += BIT_ULL(PFN_PTE_SHIFT)) {
 		pte_t old = ptep_get(ptep);
 
-		if (!pte_none(old) && (!insertion->write || pte_write(old)))
+		if (!pte_none(old) && (!write || pte_write(old)))
 			insertion->set--;
 		else
 			set_pte_at(mm, address, ptep, __pte(next));
@@ -276,44 +272,55 @@ static void insert_block(struct map_insertion *insertion, pte_t *ptep, unsigned 
 	insertion->next = next;
 }
 
-static void insert_run(struct map_run *run, pte_t *ptep, unsigned long address)
+/* All entries of one page table, whose lock is held, that come in a row from @start on. */
+static int insert_table(pte_t *ptep, unsigned long start, void *data)
 {
-	struct map_insertion *insertion = container_of(run, struct map_insertion, run);
-	unsigned long n, left = run->npages;
+	struct map_insertion *insertion = data;
+	pte_t *table = ptep - pte_index(start);
+	unsigned long address = start, n;
 
-	while (left) {
+	do {
 		if (!insertion->left)
 			insertion_next_block(insertion);
-		n = min(left, insertion->left);
-		insert_block(insertion, ptep, address, n);
+		n = min3(insertion->left, PTRS_PER_PTE - pte_index(address),
+			 (unsigned long)insertion->right->npages - insertion->done);
+		insert_block(insertion, table + pte_index(address), address, n);
 		insertion->left -= n;
-		left -= n;
-		ptep += n;
-		address += n << PAGE_SHIFT;
-	}
+		insertion->done += n;
+		if (insertion->done == insertion->right->npages) {
+			insertion->right++;
+			insertion_begin_right(insertion);
+		}
+		if (insertion->right == insertion->end)
+			break;
+		address = insertion_address(insertion);
+	} while ((address & PMD_MASK) == (start & PMD_MASK));
+	return 0;
 }
 
-/* Context: map_sem for reading, since the right was checked. */
-static int window_insert(struct fbufs_window *window, const struct map_right *right)
+/*
+ * Make the entries of @n rights, at least one. Context: map_sem for reading, since the
+ * rights were checked. Returns -ENOMEM when some have none.
+ */
+static int window_insert(struct fbufs_window *window, const struct map_right *rights, u32 n)
 {
 	struct map_insertion insertion = {
-		.run = { .fn = insert_run },
-		.mm = window->vma->vm_mm,
+		.window = window,
 		.prot = vm_get_page_prot(window->vma->vm_flags & ~VM_WRITE),
-		.write = right->write,
+		.right = rights,
+		.end = rights + n,
 	};
-	u32 first = fbuf_first(right->fbuf) + right->page;
 	int err;
 
 	lockdep_assert_held(&window->pool->map_sem);
-	if (right->shadow) {
-		insertion.cursor.next = NULL;
-		insertion_begin_block(&insertion, page_to_pfn(right->shadow), 1);
-	} else {
-		fbuf_cursor_init(&insertion.cursor, right->fbuf, right->page);
+	insertion_begin_right(&insertion);
+	for (;;) {
+		err = apply_to_page_range(window->vma->vm_mm, insertion_address(&insertion),
+					  PAGE_SIZE, insert_table, &insertion);
+		if (err || insertion.right == insertion.end)
+			break;
+		cond_resched();
 	}
-	err = run_apply(insertion.mm, window_address(window, first),
-			window_address(window, first + right->npages), &insertion.run, true);
 	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_SET, insertion.set);
 	return err;
 }
@@ -331,18 +338,29 @@ static void window_zap(struct fbufs_window *window, u32 page, u32 npages)
 }
 
 struct map_clearing {
-	struct map_run run;
 	struct mm_struct *mm;
+	unsigned long end;
 };
 
-static void clear_run(struct map_run *run, pte_t *ptep, unsigned long address)
+/* Entries of one page table, from an address on; see struct map_insertion. */
+static int clear_table(pte_t *ptep, unsigned long address, void *data)
 {
-	struct map_clearing *clearing = container_of(run, struct map_clearing, run);
-	unsigned long n;
+	struct map_clearing *clearing = data;
+	unsigned long end = pmd_addr_end(address, clearing->end);
 
 	/* Most are there: to look first would be more work. */
-	for (n = run->npages; n; n--, ptep++, address += PAGE_SIZE)
+	for (; address != end; ptep++, address += PAGE_SIZE)
 		ptep_get_and_clear(clearing->mm, address, ptep);
+	return 0;
+}
+
+/* A table whose first entry is empty may be passed over. */
+static void clear_range(struct mm_struct *mm, unsigned long address, unsigned long end)
+{
+	struct map_clearing clearing = { .mm = mm, .end = end };
+
+	for (; address != end; address = pmd_addr_end(address, end))
+		apply_to_existing_page_range(mm, address, PAGE_SIZE, clear_table, &clearing);
 }
 
 /*
@@ -365,11 +383,10 @@ struct map_removal {
 static void removal_clear_run(struct map_removal *removal)
 {
 	struct fbufs_window *window = removal->window;
-	struct map_clearing clearing = { .run = { .fn = clear_run }, .mm = window->vma->vm_mm };
 	unsigned long address = window_address(window, removal->first);
 	unsigned long end = window_address(window, removal->end);
 
-	run_apply(clearing.mm, address, end, &clearing.run, false);
+	clear_range(window->vma->vm_mm, address, end);
 	/* Whatever that passed over goes here. */
 	zap_vma_ptes(window->vma, address, end - address);
 	stats_count(&window->domain->counters, FBUFS_COUNT_PTES_CLEARED,
@@ -697,7 +714,7 @@ static vm_fault_t window_fault(struct vm_fault *vmf)
 	may = window_right(window, page, &right);
 	if (may) {
 		right_trim(&right, page - fbuf_first(right.fbuf));
-		if (window_insert(window, &right))
+		if (window_insert(window, &right, 1))
 			ret = VM_FAULT_OOM;
 	}
 	up_read(&window->pool->map_sem);
@@ -900,11 +917,36 @@ err_put_pool:
  * What transfers ask for
  */
 
+/* Rights that are inserted together, at most. */
+#define BATCH 32
+
 /* As many pages as were written before, at least the first ones. */
 static bool give_right(struct map_right *right)
 {
 	right->npages = right->fbuf->given ?: first_run(fbuf_npages(right->fbuf));
 	return own_right(right->fbuf, true, right->npages);
+}
+
+/* Up to BATCH of them. Context: map_sem for reading. */
+static void window_give(struct fbufs_window *window, const struct fbufs_buffer *buffers, u32 n)
+{
+	struct map_right rights[BATCH] __uninitialized;
+	struct fbufs_pool *pool = window->pool;
+	u32 i, given = 0;
+
+	spin_lock(&pool->lock);
+	for (i = 0; i < n && !READ_ONCE(window->domain->dead); i++) {
+		/* By another thread it may be sent or free by now. */
+		struct fbuf *fbuf = pool_lookup(pool, buffers[i].fbuf);
+
+		if (!fbuf || fbuf->access.flags & (ACCESS_RW | ACCESS_SHADOW))
+			continue;
+		rights[given] = (struct map_right){ .fbuf = fbuf, .write = true };
+		given += give_right(&rights[given]);
+	}
+	spin_unlock(&pool->lock);
+	if (given)
+		window_insert(window, rights, given);
 }
 
 /**
@@ -925,46 +967,66 @@ void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u
 	if (!window)
 		return;
 	down_read(&pool->map_sem);
-	for (i = 0; i < n && window->vma->vm_flags & VM_WRITE; i++) {
-		struct map_right right = { .write = true };
-		bool may = false;
-
-		spin_lock(&pool->lock);
-		/* By another thread it may be sent or free by now. */
-		right.fbuf = pool_lookup(pool, buffers[i].fbuf);
-		if (right.fbuf && !READ_ONCE(domain->dead) &&
-		    !(right.fbuf->access.flags & (ACCESS_RW | ACCESS_SHADOW)))
-			may = give_right(&right);
-		spin_unlock(&pool->lock);
-		if (may)
-			window_insert(window, &right);
-	}
+	for (i = 0; i < n && window->vma->vm_flags & VM_WRITE; i += BATCH)
+		window_give(window, &buffers[i], min_t(u32, n - i, BATCH));
 	up_read(&pool->map_sem);
 	window_unlock(window);
 }
 
-/* Show one slice to its receiver. Context: map_sem for reading. */
-static void window_show(struct fbufs_window *window, struct fbufs_aggregate *aggregate,
+/* What a receiver is about to be shown in one window, which is locked, as is map_sem. */
+struct map_showing {
+	struct fbufs_window *window;
+	u32 n;
+	struct map_right rights[BATCH];
+};
+
+static void showing_begin(struct map_showing *showing, struct fbufs_domain *domain,
+			  struct fbufs_pool *pool)
+{
+	showing->n = 0;
+	showing->window = window_lock(domain, pool->id);
+	if (showing->window)
+		down_read(&pool->map_sem);
+}
+
+static void showing_insert(struct map_showing *showing)
+{
+	if (showing->n)
+		window_insert(showing->window, showing->rights, showing->n);
+	showing->n = 0;
+}
+
+static void showing_end(struct map_showing *showing)
+{
+	if (!showing->window)
+		return;
+	showing_insert(showing);
+	up_read(&showing->window->pool->map_sem);
+	window_unlock(showing->window);
+}
+
+/* Show one slice. Context: as all of these. */
+static void showing_add(struct map_showing *showing, struct fbufs_aggregate *aggregate,
 			struct fbufs_segment *segment, u64 bit, bool beginning)
 {
-	struct fbufs_pool *pool = window->pool;
+	struct fbufs_pool *pool = showing->window->pool;
 	struct fbuf *fbuf = segment->fbuf;
 	u32 first = segment->offset >> PAGE_SHIFT;
 	u32 last = (segment->offset + segment->length - 1) >> PAGE_SHIFT;
-	struct map_right right = {
-		.fbuf = fbuf, .page = first, .npages = last - first + 1,
-	};
+	struct map_right *right = &showing->rights[showing->n++];
 
+	*right = (struct map_right){ .fbuf = fbuf, .page = first, .npages = last - first + 1 };
 	if (map_is_cached_here(aggregate->channel, fbuf)) {
 		spin_lock(&pool->lock);
 		fbuf->mapped |= bit;
 		spin_unlock(&pool->lock);
-		right.page = 0;
-		right.npages = fbuf_npages(fbuf);
+		right->page = 0;
+		right->npages = fbuf_npages(fbuf);
 	} else if (beginning) {
-		right.npages = first_run(right.npages);
+		right->npages = first_run(right->npages);
 	}
-	window_insert(window, &right);
+	if (showing->n == BATCH)
+		showing_insert(showing);
 }
 
 /**
@@ -980,28 +1042,30 @@ static void window_show(struct fbufs_window *window, struct fbufs_aggregate *agg
 void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 	      u32 n, u32 index, bool beginning)
 {
+	struct map_showing showing __uninitialized;
+	struct fbufs_pool *shown = NULL;
 	u64 bit = BIT_ULL(index);
 	u32 i, j;
 
+	showing.window = NULL;
 	for (i = 0; i < n; i++) {
 		for (j = 0; j < aggregates[i]->nsegments; j++) {
 			struct fbufs_segment *segment = &aggregates[i]->segments[j];
 			struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
-			struct fbufs_window *window;
 
 			if (domain->pool == pool ||
 			    map_is_shown(aggregates[i]->channel, segment->fbuf, bit))
 				continue;
-			window = window_lock(domain, pool->id);
-			if (!window)
-				continue;
-			down_read(&pool->map_sem);
-			if (!READ_ONCE(domain->dead))
-				window_show(window, aggregates[i], segment, bit, beginning);
-			up_read(&pool->map_sem);
-			window_unlock(window);
+			if (pool != shown) {
+				showing_end(&showing);
+				showing_begin(&showing, domain, pool);
+				shown = pool;
+			}
+			if (showing.window && !READ_ONCE(domain->dead))
+				showing_add(&showing, aggregates[i], segment, bit, beginning);
 		}
 	}
+	showing_end(&showing);
 }
 
 static void hiding_end(struct map_removal *removal)

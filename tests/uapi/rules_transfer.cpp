@@ -155,6 +155,139 @@ TEST(Rule12Vectors, AReleaseOf32UncachedMessagesMakesOneFlush)
 	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_TLB_FLUSHES], before + 1);
 }
 
+// Entries are made for a whole vector: in any order, for short fbufs and long ones, in several page tables. Each page
+// is where it should be, for the originator and each of two receivers, and nobody needs a fault.
+class EntriesOfAVector : public ::testing::TestWithParam<std::uint32_t> {
+protected:
+	struct Fbuf {
+		fbufs_buffer buffer;
+		std::uint32_t pages;
+	};
+	struct Receiver {
+		Fd domain = open_domain();
+		Fd end;
+		Window window;
+
+		[[nodiscard]] std::uint64_t faults() const { return counters(domain)[FBUFS_COUNT_FAULTS]; }
+	};
+	static constexpr std::uint32_t long_pages = 700; // more than a page table has
+
+	Originator from_{64 << 20};
+	Receiver receivers_[2];
+	Fd sender_;
+
+	void SetUp() override
+	{
+		ASSERT_EQ(channel_create(from_.domain, GetParam() | FBUFS_CHANNEL_ATTACH_SENDER, 64, sender_,
+					 receivers_[0].end),
+			  0);
+		ASSERT_EQ(add_receiver(sender_, receivers_[1].end), 0);
+		for (Receiver& receiver : receivers_) {
+			ASSERT_EQ(attach(receiver.end, receiver.domain), 0);
+			receiver.window = Window(receiver.domain, from_.pool.out_pool, from_.pool.out_span, PROT_READ);
+			ASSERT_EQ(receiver.window.error(), 0);
+		}
+	}
+	[[nodiscard]] std::uint64_t faults() const { return counters(from_.domain)[FBUFS_COUNT_FAULTS]; }
+	// What is in a page, at its beginning.
+	static std::uint64_t mark(const fbufs_buffer& buffer, std::uint32_t at, unsigned round)
+	{
+		return (buffer.position + at * page) << 8 | round;
+	}
+	void write(const Fbuf& fbuf, unsigned round) const
+	{
+		for (std::uint32_t at = 0; at < fbuf.pages; at++) {
+			const std::uint64_t value = mark(fbuf.buffer, at, round);
+			std::memcpy(from_.at(fbuf.buffer) + at * page, &value, sizeof(value));
+		}
+	}
+	static void expect(const Window& window, const Fbuf& fbuf, unsigned round)
+	{
+		std::uint32_t wrong = 0;
+		for (std::uint32_t at = 0; at < fbuf.pages; at++) {
+			std::uint64_t value = 0;
+			std::memcpy(&value, window.at(fbuf.buffer.position) + at * page, sizeof(value));
+			wrong += value != mark(fbuf.buffer, at, round);
+		}
+		EXPECT_EQ(wrong, 0u) << "of " << fbuf.pages << " pages in round " << round;
+	}
+	void send_all(const std::vector<Fbuf>& fbufs) const
+	{
+		std::vector<fbufs_message> messages(fbufs.size());
+		std::vector<fbufs_slice> slices(fbufs.size());
+		for (std::size_t i = 0; i < fbufs.size(); i++) {
+			messages[i].slices = 1;
+			slices[i].fbuf = fbufs[i].buffer.fbuf;
+			slices[i].length = fbufs[i].pages * page;
+		}
+		EXPECT_EQ(send(sender_, messages, slices, FBUFS_DONTWAIT), static_cast<long>(fbufs.size()));
+	}
+	static void receive_and_release(const Receiver& receiver, const std::vector<Fbuf>& fbufs, unsigned round)
+	{
+		std::vector<fbufs_message> messages(fbufs.size());
+		std::vector<fbufs_slice> slices(fbufs.size());
+		ASSERT_EQ(receive(receiver.end, messages, slices, FBUFS_DONTWAIT), static_cast<long>(fbufs.size()));
+		const std::uint64_t before = receiver.faults();
+		for (const Fbuf& fbuf : fbufs)
+			expect(receiver.window, fbuf, round);
+		EXPECT_EQ(receiver.faults(), before) << "in round " << round;
+		std::vector<std::uint64_t> held;
+		for (const fbufs_message& message : messages)
+			held.push_back(message.message);
+		EXPECT_EQ(handles(receiver.domain, FBUFS_RELEASE, held), static_cast<long>(held.size()));
+	}
+	// Short ones that are far from each other, in no order, and three long ones between them.
+	[[nodiscard]] std::vector<Fbuf> scattered() const
+	{
+		std::vector<fbufs_buffer> small(600), large(3);
+		EXPECT_EQ(alloc(sender_, page, small), 600);
+		EXPECT_EQ(alloc(sender_, long_pages * page, large), 3);
+		std::vector<Fbuf> result;
+		for (std::size_t i = 0; i < 29; i++)
+			result.push_back({small[i * 211 % small.size()], 1});
+		for (std::size_t i = 0; i < large.size(); i++)
+			result.insert(result.begin() + static_cast<long>(5 + 9 * i), {large[i], long_pages});
+		return result;
+	}
+	// Allocate as many again. They are those that came home, for the pool has room.
+	[[nodiscard]] std::vector<Fbuf> again() const
+	{
+		std::vector<fbufs_buffer> small(29), large(3);
+		EXPECT_EQ(alloc(sender_, page, small), 29);
+		EXPECT_EQ(alloc(sender_, long_pages * page, large), 3);
+		std::vector<Fbuf> result;
+		for (const fbufs_buffer& buffer : small)
+			result.push_back({buffer, 1});
+		for (const fbufs_buffer& buffer : large)
+			result.push_back({buffer, long_pages});
+		return result;
+	}
+};
+
+TEST_P(EntriesOfAVector, Rule12MadeTogetherEachWhereItShouldBe)
+{
+	std::vector<Fbuf> fbufs = scattered();
+	for (unsigned round = 0; round < 4; round++) {
+		const std::uint64_t before = faults();
+		for (const Fbuf& fbuf : fbufs)
+			write(fbuf, round);
+		// The first time, only the beginning of a long one is there.
+		EXPECT_TRUE(!round || faults() == before) << "in round " << round;
+		send_all(fbufs);
+		for (const Receiver& receiver : receivers_)
+			receive_and_release(receiver, fbufs, round);
+		fbufs = again();
+		if (round % 2)
+			std::reverse(fbufs.begin(), fbufs.end());
+		for (const Fbuf& fbuf : fbufs)
+			EXPECT_FALSE(store_faults(from_.at(fbuf.buffer)));
+	}
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, EntriesOfAVector,
+			 ::testing::Values(0u, FBUFS_CHANNEL_VOLATILE | 0u, FBUFS_CHANNEL_UNCACHED | 0u,
+					   FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED));
+
 // The order and the slices arrive as they were sent.
 TEST(Rule12Vectors, AggregatesArriveAsSent)
 {
