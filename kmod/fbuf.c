@@ -93,8 +93,7 @@ int fbuf_pages_alloc(struct fbuf *fbuf)
 	}
 
 	/* The entry before the first is where the kernel has it mapped. */
-	fbuf->folios = kvmalloc_array(nblocks + 1, sizeof(*fbuf->folios),
-				      GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL);
+	fbuf->folios = kvmalloc_array(nblocks + 1, sizeof(*fbuf->folios), GFP_KERNEL_ACCOUNT);
 	if (!fbuf->folios)
 		goto err_free_blocks;
 	*fbuf->folios++ = NULL;

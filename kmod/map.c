@@ -917,8 +917,9 @@ err_put_pool:
  * What transfers ask for
  */
 
-/* Rights that are inserted together, at most. */
+/* Rights that are inserted together, at most; and pages, from which on no more are added. */
 #define BATCH 32
+#define BATCH_PAGES 512
 
 /* As many pages as were written before, at least the first ones. */
 static bool give_right(struct map_right *right)
@@ -977,6 +978,7 @@ void map_give(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u
 struct map_showing {
 	struct fbufs_window *window;
 	u32 n;
+	u32 npages;
 	struct map_right rights[BATCH];
 };
 
@@ -984,23 +986,31 @@ static void showing_begin(struct map_showing *showing, struct fbufs_domain *doma
 			  struct fbufs_pool *pool)
 {
 	showing->n = 0;
+	showing->npages = 0;
 	showing->window = window_lock(domain, pool->id);
 	if (showing->window)
 		down_read(&pool->map_sem);
 }
 
-static void showing_insert(struct map_showing *showing)
+/* For what follows map_sem is taken anew: the originator of the pool may wait for it. */
+static void showing_pause(struct map_showing *showing)
 {
-	if (showing->n)
-		window_insert(showing->window, showing->rights, showing->n);
+	struct fbufs_pool *pool = showing->window->pool;
+
+	window_insert(showing->window, showing->rights, showing->n);
 	showing->n = 0;
+	showing->npages = 0;
+	up_read(&pool->map_sem);
+	cond_resched();
+	down_read(&pool->map_sem);
 }
 
 static void showing_end(struct map_showing *showing)
 {
 	if (!showing->window)
 		return;
-	showing_insert(showing);
+	if (showing->n)
+		window_insert(showing->window, showing->rights, showing->n);
 	up_read(&showing->window->pool->map_sem);
 	window_unlock(showing->window);
 }
@@ -1025,8 +1035,9 @@ static void showing_add(struct map_showing *showing, struct fbufs_aggregate *agg
 	} else if (beginning) {
 		right->npages = first_run(right->npages);
 	}
-	if (showing->n == BATCH)
-		showing_insert(showing);
+	showing->npages += right->npages;
+	if (showing->n == BATCH || showing->npages >= BATCH_PAGES)
+		showing_pause(showing);
 }
 
 /**

@@ -425,7 +425,8 @@ static struct fbufs_extent *extent_try(struct fbufs_pool *pool, u32 npages, u32 
 	u32 i;
 
 	/* A cgroup that is full is told so; what it has is not worth killing for this. */
-	extent = kvzalloc(extent_bytes(nslots), GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL);
+	extent = kvzalloc(extent_bytes(nslots),
+			  GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	if (!extent)
 		return ERR_PTR(-ENOMEM);
 	extent->pool = pool;
