@@ -65,7 +65,7 @@ unload: ## unload it (as root); refused while somebody uses it
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Werror
 CXXFLAGS ?= -O2 -g
-SANITIZED := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+SANITIZED := $(if $(SANITIZE),-O0 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 COMPILE = $(CXX) -std=c++23 $(WARN) $(CXXFLAGS) $(SANITIZED) -MMD -MP
 INCLUDES := -Ilibfbuf/include -Ikmod/include/uapi
 LIB_SOURCES := $(wildcard libfbuf/src/*.cpp)
@@ -128,7 +128,7 @@ vm: $(B)/kmod-$(KERNEL)/fbufs.ko ## run CMD='...' in a throw-away VM; a shell wi
 # --- tests ---------------------------------------------------------------------
 
 TEST_GROUPS := uapi lib stress kapi fault
-TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g $(SANITIZED) -MMD -MP -Itests $(INCLUDES) -Ikmod/samples
+TEST_COMPILE = $(CXX) -std=c++23 $(filter-out -Wconversion,$(WARN)) -O1 -g1 $(SANITIZED) -MMD -MP -Itests $(INCLUDES) -Ikmod/samples
 
 define test_group
 $(1)_OBJECTS := $$(patsubst tests/$(1)/%.cpp,$(B)/tests.d/$(1)/%.o,$$(wildcard tests/$(1)/*.cpp))
@@ -144,7 +144,7 @@ $(foreach group,$(TEST_GROUPS),$(eval $(call test_group,$(group))))
 TESTS := $(TEST_GROUPS:%=$(B)/tests/%)
 tests: $(TESTS)
 
-check: $(B)/kmod-stock/fbufs.ko $(TESTS) tools examples ## all tests, in the VM; some under the debug kernel, too, where that is built
+check: $(B)/kmod-stock/fbufs.ko $(TESTS) sanitized-tests tools examples ## all tests, in the VM; some under the debug kernel, too, where that is built
 	@tests/check stock
 
 check-debug: $(B)/kmod-debug/fbufs.ko $(TESTS) tools examples ## the same under KASAN, lockdep and the other checkers
@@ -165,10 +165,13 @@ fuzz: $(B)/tests/fuzz ## the whole interface, in the VM, for SECONDS=300, KERNEL
 	@$(MAKE) --no-print-directory $(B)/kmod-$(KERNEL)/fbufs.ko
 	@tests/fuzz/run $(KERNEL) $(SECONDS)
 
-# Each sanitizer has a build folder of its own. That of threads watches the library's tests only.
-check-sanitize: $(B)/kmod-stock/fbufs.ko ## the library's tests and the command with address, undefined and thread sanitizers
-	+$(MAKE) B=$(B)/asan SANITIZE=address,undefined $(B)/asan/tests/lib $(B)/asan/fbuf
-	+$(MAKE) B=$(B)/tsan SANITIZE=thread $(B)/tsan/tests/lib
+# Each sanitizer has a build folder of its own.
+sanitized-tests:
+	+@$(MAKE) --no-print-directory B=$(B)/asan SANITIZE=address,undefined $(B)/asan/tests/lib
+	+@$(MAKE) --no-print-directory B=$(B)/tsan SANITIZE=thread $(B)/tsan/tests/lib
+
+check-sanitize: $(B)/kmod-stock/fbufs.ko sanitized-tests ## the library's tests, as in check, and the command with sanitizers
+	+@$(MAKE) --no-print-directory B=$(B)/asan SANITIZE=address,undefined $(B)/asan/fbuf
 	@tests/vm/deps test
 	@tests/vm/run -t 900 -- tests/guest-sanitize
 
@@ -212,4 +215,4 @@ clean: ## remove build/
 	rm -rf $(B)
 
 .SECONDARY:
-.PHONY: all help modules lib tools load unload vm clean install tests examples check check-debug check-long check-sanitize fuzz lint demo bench bench-quick bench-compare bench-check
+.PHONY: all help modules lib tools load unload vm clean install tests sanitized-tests examples check check-debug check-long check-sanitize fuzz lint demo bench bench-quick bench-compare bench-check
