@@ -391,6 +391,11 @@ struct receiver::scratch {
 	std::vector<fbufs_message> messages;
 	std::vector<fbufs_slice> slices = std::vector<fbufs_slice>(64);
 	std::vector<std::uint64_t> releases;
+	// Messages that are the receiver's, but of a pool that could not be mapped, and those behind them: they
+	// are the next to be handed out.
+	std::size_t waiting = 0;
+	std::size_t message = 0; // the first of them
+	std::size_t slice = 0;	 // its first
 };
 
 void receiver::scratch_delete::operator()(scratch* which) const noexcept
@@ -405,11 +410,15 @@ receiver::receiver(detail::domain_state* domain, endpoint&& end)
 
 receiver::~receiver()
 {
-	if (domain_)
-		(void)domain_->flush();
+	if (!domain_)
+		return;
+	for (std::size_t i = 0; i < scratch_->waiting; i++)
+		domain_->release_later(scratch_->messages[scratch_->message + i].message);
+	(void)domain_->flush();
 }
 
-result<std::size_t> receiver::receive(std::span<message> out)
+// Receive into the scratch area, and release what @p out holds. Returns how many messages.
+result<std::size_t> receiver::fetch(std::span<message> out)
 {
 	scratch& use = *scratch_;
 	if (use.messages.size() < out.size())
@@ -458,34 +467,69 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	}
 	if (done == 0)
 		return std::unexpected(make_error_code(errc::end_of_stream));
+	return static_cast<std::size_t>(done);
+}
 
-	const fbufs_message* from = use.messages.data();
-	const fbufs_slice* next = use.slices.data();
+// Hand out @p count messages of the scratch area, from @p first and its @p slice on, as many as @p out has room for.
+result<std::size_t> receiver::hand_out(std::span<message> out, std::size_t count, std::size_t first, std::size_t slice)
+{
+	scratch& use = *scratch_;
+	const fbufs_message* from = use.messages.data() + first;
+	const fbufs_slice* next = use.slices.data() + slice;
 	detail::place_of_pool where;
-	for (message& to : out.first(static_cast<std::size_t>(done))) {
+	std::size_t done = 0;
+	std::error_code failed;
+	for (; done < std::min(out.size(), count); done++, from++) {
+		message& to = out[done];
+		fbuf::slice* place = &to.one_;
+		if (from->slices > 1) {
+			to.more_ = std::make_unique<fbuf::slice[]>(from->slices);
+			place = to.more_.get();
+		}
+		const fbufs_slice* part = next;
+		for (const fbuf::slice* end = place + from->slices; place != end; part++, place++) {
+			if (!where.has(part->position)) [[unlikely]] {
+				const auto base = domain_->locate(part->position);
+				if (!base) {
+					failed = base.error();
+					break;
+				}
+				where = {part->position, *base};
+			}
+			*place = {{where.at(part->position), part->length}, part->fbuf, part->offset};
+		}
+		if (failed) [[unlikely]] {
+			to.forget();
+			break;
+		}
+		next = part;
 		to.domain_ = domain_;
 		to.handle_ = from->message;
 		to.cookie_ = from->cookie;
 		to.length_ = from->length;
 		to.count_ = from->slices;
 		to.locked_ = from->flags & FBUFS_MESSAGE_LOCKED;
-		slice* place = &to.one_;
-		if (from->slices > 1) {
-			to.more_ = std::make_unique<slice[]>(from->slices);
-			place = to.more_.get();
-		}
-		for (const slice* end = place + from->slices; place != end; next++, place++) {
-			if (!where.has(next->position)) [[unlikely]] {
-				const auto base = domain_->locate(next->position);
-				if (!base)
-					return std::unexpected(base.error());
-				where = {next->position, *base};
-			}
-			*place = {{where.at(next->position), next->length}, next->fbuf, next->offset};
-		}
-		from++;
 	}
-	return static_cast<std::size_t>(done);
+	use.waiting = count - done;
+	if (use.waiting) [[unlikely]] {
+		use.message = static_cast<std::size_t>(from - use.messages.data());
+		use.slice = static_cast<std::size_t>(next - use.slices.data());
+	}
+	if (done == 0 && failed) [[unlikely]]
+		return std::unexpected(failed);
+	return done;
+}
+
+result<std::size_t> receiver::receive(std::span<message> out)
+{
+	scratch& use = *scratch_;
+	if (use.waiting) [[unlikely]] {
+		for (message& each : out)
+			each.release();
+		return hand_out(out, use.waiting, use.message, use.slice);
+	}
+	const auto count = fetch(out);
+	return count ? hand_out(out, *count, 0, 0) : count;
 }
 
 result<message> receiver::receive()
@@ -501,7 +545,7 @@ result<bool> receiver::wait(std::chrono::milliseconds timeout)
 {
 	if (auto flushed = domain_->flush(); !flushed)
 		return std::unexpected(flushed.error());
-	return sys::wait(end_.fd(), POLLIN, timeout);
+	return scratch_->waiting > 0 ? true : sys::wait(end_.fd(), POLLIN, timeout);
 }
 
 result<void> receiver::set_nonblocking(bool nonblocking)

@@ -191,14 +191,20 @@ result<void> domain_state::make_pool(std::uint64_t bytes, store_to_lent store)
 		     : store == store_to_lent::copies ? FBUFS_POOL_STORE_COPY
 						      : 0;
 	args.bytes = bytes;
-	if (const long done = sys::call(fd_, FBUFS_POOL_CREATE, &args); done < 0)
-		return sys::failure(static_cast<int>(-done));
-	std::byte* base = sys::map(fd_, args.out_pool, args.out_span, true);
-	if (!base)
+	const std::lock_guard guard(windows_mutex_);
+	// One that was made before, but could not be mapped, is still there.
+	const bool made = pool_span_ && !own_base_ && pool_bytes_ == bytes && pool_flags_ == args.flags;
+	if (!made) {
+		if (const long done = sys::call(fd_, FBUFS_POOL_CREATE, &args); done < 0)
+			return sys::failure(static_cast<int>(-done));
+		pool_ = args.out_pool;
+		pool_span_ = args.out_span;
+		pool_bytes_ = bytes;
+		pool_flags_ = args.flags;
+	}
+	own_base_ = sys::map(fd_, pool_, pool_span_, true);
+	if (!own_base_)
 		return sys::last_failure();
-	pool_ = args.out_pool;
-	pool_span_ = args.out_span;
-	own_base_ = base;
 	return {};
 }
 
@@ -207,8 +213,8 @@ result<const std::byte*> domain_state::locate_any(std::uint64_t position)
 	const auto id = static_cast<std::uint32_t>(position >> FBUFS_POOL_SHIFT);
 	const std::uint64_t offset = position - FBUFS_POOL_OFFSET(id);
 	const std::lock_guard guard(windows_mutex_);
-	auto& place = windows_[id];
-	if (!place) {
+	auto place = windows_.find(id);
+	if (place == windows_.end()) {
 		auto args = sys::sized<fbufs_pool_info>();
 		args.pool = id;
 		if (const long done = sys::call(fd_, FBUFS_POOL_INFO, &args); done < 0)
@@ -216,10 +222,10 @@ result<const std::byte*> domain_state::locate_any(std::uint64_t position)
 		std::byte* base = sys::map(fd_, id, args.out_span, false);
 		if (!base)
 			return sys::last_failure();
-		place = std::make_unique<window>(id, args.out_span, base);
+		place = windows_.emplace(id, std::make_unique<window>(id, args.out_span, base)).first;
 	}
-	recent_.store(place.get(), std::memory_order_release);
-	return place->base + offset;
+	recent_.store(place->second.get(), std::memory_order_release);
+	return place->second->base + offset;
 }
 
 buffer_cache* domain_state::make_cache(int fd)

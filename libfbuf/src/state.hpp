@@ -197,6 +197,8 @@ private:
 	int fd_;
 	std::uint32_t pool_ = 0;
 	std::uint64_t pool_span_ = 0;
+	std::uint64_t pool_bytes_ = 0; // as asked for
+	std::uint32_t pool_flags_ = 0;
 	std::byte* own_base_ = nullptr;
 
 	std::mutex windows_mutex_;

@@ -10,8 +10,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <fstream>
 #include <optional>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <thread>
 
@@ -54,6 +57,88 @@ bool holds(std::span<const std::byte> bytes, int seed)
 		if (bytes[i] != static_cast<std::byte>(i * 7 + static_cast<std::size_t>(seed)))
 			return false;
 	return true;
+}
+
+// While it lives, the process may map nothing more.
+class NoMoreAddressSpace {
+public:
+	NoMoreAddressSpace()
+	{
+		std::uint64_t pages = 0;
+		std::ifstream("/proc/self/statm") >> pages;
+		::getrlimit(RLIMIT_AS, &before_);
+		rlimit now = before_;
+		now.rlim_cur = pages * 4096 + (1 << 20);
+		EXPECT_EQ(::setrlimit(RLIMIT_AS, &now), 0);
+	}
+	NoMoreAddressSpace(const NoMoreAddressSpace&) = delete;
+	NoMoreAddressSpace& operator=(const NoMoreAddressSpace&) = delete;
+	~NoMoreAddressSpace() { ::setrlimit(RLIMIT_AS, &before_); }
+
+private:
+	rlimit before_ = {};
+};
+
+TEST(LibPool, CanBeMadeOnceThereIsRoom)
+{
+	fbuf::domain originator = *fbuf::domain::open();
+	{
+		const NoMoreAddressSpace limit;
+		EXPECT_EQ(originator.create_pool(4 << 20).error(), std::errc::not_enough_memory);
+	}
+	EXPECT_EQ(originator.create_pool(8 << 20).error(), std::errc::file_exists);
+	auto pool = originator.create_pool(4 << 20);
+	ASSERT_TRUE(pool);
+	EXPECT_TRUE(pool->allocate(4096));
+	EXPECT_EQ(originator.create_pool(4 << 20).error(), std::errc::file_exists);
+}
+
+// The messages are off the queue by then: they wait for the next call.
+TEST(LibReceive, LosesNothingWhenAPoolCannotBeMapped)
+{
+	Pair pair;
+	for (int i = 0; i < 3; i++) {
+		fbuf::aggregate parts(static_cast<std::uint64_t>(i));
+		for (int j = 0; j <= i; j++) {
+			auto own = *pair.sender.allocate(4096);
+			fill(own.data(), 10 * i + j);
+			ASSERT_TRUE(parts.append(std::move(own), 0, 4096));
+		}
+		ASSERT_TRUE(pair.sender.send({&parts, 1}));
+	}
+	std::array<fbuf::message, 3> messages;
+	for (int again = 0; again < 2; again++) {
+		const NoMoreAddressSpace limit;
+		const auto none = pair.receiver.receive(messages);
+		ASSERT_FALSE(none);
+		EXPECT_EQ(none.error(), std::errc::not_enough_memory);
+		EXPECT_FALSE(messages[0]);
+	}
+	EXPECT_TRUE(*pair.receiver.wait(0ms));
+	ASSERT_EQ(pair.receiver.receive(std::span(messages).first(2)), 2u);
+	messages[2] = *pair.receiver.receive();
+	for (int i = 0; i < 3; i++) {
+		const auto slices = messages[static_cast<std::size_t>(i)].slices();
+		ASSERT_EQ(slices.size(), static_cast<std::size_t>(i + 1));
+		EXPECT_EQ(messages[static_cast<std::size_t>(i)].cookie(), static_cast<std::uint64_t>(i));
+		for (int j = 0; j <= i; j++)
+			EXPECT_TRUE(holds(slices[static_cast<std::size_t>(j)].data, 10 * i + j));
+	}
+	EXPECT_FALSE(*pair.receiver.wait(0ms));
+}
+
+TEST(LibReceive, ReleasesWhatWaitsWhenItEnds)
+{
+	Pair pair;
+	auto own = *pair.sender.allocate(4096);
+	ASSERT_TRUE(pair.sender.lend(own, 4096));
+	{
+		const NoMoreAddressSpace limit;
+		ASSERT_FALSE(pair.receiver.receive());
+	}
+	EXPECT_FALSE(*pair.pool.is_home(own));
+	pair.receiver = {};
+	EXPECT_TRUE(*pair.pool.is_home(own));
 }
 
 TEST(LibLend, ComesHomeAndIsLentAgain)

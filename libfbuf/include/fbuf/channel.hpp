@@ -221,7 +221,9 @@ public:
 
 	/// Wait for the next message.
 	/// Errors: errc::end_of_stream; std::errc::resource_unavailable_try_again (non-blocking);
-	/// std::errc::interrupted; std::errc::no_buffer_space: 65,536 messages are held.
+	/// std::errc::interrupted; std::errc::no_buffer_space: 65,536 messages are held;
+	/// std::errc::not_enough_memory, also when a sender's pool cannot be mapped: the messages wait for the
+	/// next call, of which wait() knows, but not poll().
 	[[nodiscard]] result<message> receive();
 	/// Wait for a message and receive as many as are there, up to out.size(), with one system call,
 	/// which also releases what @p out still holds from before.
@@ -241,6 +243,9 @@ private:
 		std::swap(end_, other.end_);
 		std::swap(scratch_, other.scratch_);
 	}
+
+	result<std::size_t> fetch(std::span<message> out);
+	result<std::size_t> hand_out(std::span<message> out, std::size_t count, std::size_t first, std::size_t slice);
 
 	struct scratch;
 	struct scratch_delete {

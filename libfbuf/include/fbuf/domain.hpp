@@ -64,7 +64,8 @@ public:
 	/// Make the pool of this process. It uses no memory before it is needed.
 	/// @param bytes how much it may use at most
 	/// @param store what a store of this process to a lent fbuf does while that is locked
-	/// Errors: std::errc::file_exists; invalid_argument (0, or over capabilities::max_pool).
+	/// Errors: std::errc::file_exists; invalid_argument (0, or over capabilities::max_pool); not_enough_memory:
+	/// there is no room to map it, and the same call will do when there is.
 	[[nodiscard]] result<pool> create_pool(std::uint64_t bytes, store_to_lent store = store_to_lent::faults);
 
 	/// A channel: this process's sending end, and the first receiving end, to be passed on.
