@@ -418,7 +418,7 @@ receiver::~receiver()
 }
 
 // Receive into the scratch area, and release what @p out holds. Returns how many messages.
-result<std::size_t> receiver::fetch(std::span<message> out)
+[[gnu::always_inline]] inline result<std::size_t> receiver::fetch(std::span<message> out)
 {
 	scratch& use = *scratch_;
 	if (use.messages.size() < out.size())
@@ -470,66 +470,76 @@ result<std::size_t> receiver::fetch(std::span<message> out)
 	return static_cast<std::size_t>(done);
 }
 
-// Hand out @p count messages of the scratch area, from @p first and its @p slice on, as many as @p out has room for.
-result<std::size_t> receiver::hand_out(std::span<message> out, std::size_t count, std::size_t first, std::size_t slice)
+// Of @p count messages in the scratch area, hand out.size() out, at most those.
+[[gnu::always_inline]] inline result<std::size_t> receiver::hand_out(std::span<message> out, std::size_t count)
 {
 	scratch& use = *scratch_;
-	const fbufs_message* from = use.messages.data() + first;
-	const fbufs_slice* next = use.slices.data() + slice;
+	const fbufs_message* from = use.messages.data() + use.message;
+	const fbufs_slice* next = use.slices.data() + use.slice;
 	detail::place_of_pool where;
-	std::size_t done = 0;
-	std::error_code failed;
-	for (; done < std::min(out.size(), count); done++, from++) {
-		message& to = out[done];
-		fbuf::slice* place = &to.one_;
+	for (message& to : out) {
+		const fbufs_slice* const first = next;
+		slice* place = &to.one_;
 		if (from->slices > 1) {
-			to.more_ = std::make_unique<fbuf::slice[]>(from->slices);
+			to.more_ = std::make_unique<slice[]>(from->slices);
 			place = to.more_.get();
 		}
-		const fbufs_slice* part = next;
-		for (const fbuf::slice* end = place + from->slices; place != end; part++, place++) {
-			if (!where.has(part->position)) [[unlikely]] {
-				const auto base = domain_->locate(part->position);
-				if (!base) {
-					failed = base.error();
-					break;
+		for (const slice* end = place + from->slices; place != end; next++, place++) {
+			if (!where.has(next->position)) [[unlikely]] {
+				const auto base = domain_->locate(next->position);
+				if (!base) [[unlikely]] {
+					to.forget();
+					return stop(static_cast<std::size_t>(&to - out.data()), count,
+						    static_cast<std::size_t>(first - use.slices.data()), base.error());
 				}
-				where = {part->position, *base};
+				where = {next->position, *base};
 			}
-			*place = {{where.at(part->position), part->length}, part->fbuf, part->offset};
+			*place = {{where.at(next->position), next->length}, next->fbuf, next->offset};
 		}
-		if (failed) [[unlikely]] {
-			to.forget();
-			break;
-		}
-		next = part;
 		to.domain_ = domain_;
 		to.handle_ = from->message;
 		to.cookie_ = from->cookie;
 		to.length_ = from->length;
 		to.count_ = from->slices;
 		to.locked_ = from->flags & FBUFS_MESSAGE_LOCKED;
+		from++;
 	}
-	use.waiting = count - done;
-	if (use.waiting) [[unlikely]] {
-		use.message = static_cast<std::size_t>(from - use.messages.data());
-		use.slice = static_cast<std::size_t>(next - use.slices.data());
-	}
-	if (done == 0 && failed) [[unlikely]]
-		return std::unexpected(failed);
+	use.waiting = count - out.size();
+	use.message += out.size();
+	use.slice = static_cast<std::size_t>(next - use.slices.data());
+	return out.size();
+}
+
+// After @p done of @p count messages, because of what is in the one whose first slice is at @p slice.
+[[gnu::cold]] result<std::size_t> receiver::stop(std::size_t done, std::size_t count, std::size_t slice,
+						 std::error_code why)
+{
+	scratch_->waiting = count - done;
+	scratch_->message += done;
+	scratch_->slice = slice;
+	if (done == 0)
+		return std::unexpected(why);
 	return done;
+}
+
+// Those that wait are handed out without a call.
+[[gnu::cold]] result<std::size_t> receiver::receive_waiting(std::span<message> out)
+{
+	for (message& each : out)
+		each.release();
+	return hand_out(out.first(std::min(out.size(), scratch_->waiting)), scratch_->waiting);
 }
 
 result<std::size_t> receiver::receive(std::span<message> out)
 {
-	scratch& use = *scratch_;
-	if (use.waiting) [[unlikely]] {
-		for (message& each : out)
-			each.release();
-		return hand_out(out, use.waiting, use.message, use.slice);
-	}
+	if (scratch_->waiting) [[unlikely]]
+		return receive_waiting(out);
 	const auto count = fetch(out);
-	return count ? hand_out(out, *count, 0, 0) : count;
+	if (!count)
+		return count;
+	scratch_->message = 0;
+	scratch_->slice = 0;
+	return hand_out(out.first(*count), *count);
 }
 
 result<message> receiver::receive()

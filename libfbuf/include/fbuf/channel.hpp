@@ -245,7 +245,9 @@ private:
 	}
 
 	result<std::size_t> fetch(std::span<message> out);
-	result<std::size_t> hand_out(std::span<message> out, std::size_t count, std::size_t first, std::size_t slice);
+	result<std::size_t> hand_out(std::span<message> out, std::size_t count);
+	result<std::size_t> stop(std::size_t done, std::size_t count, std::size_t slice, std::error_code why);
+	result<std::size_t> receive_waiting(std::span<message> out);
 
 	struct scratch;
 	struct scratch_delete {
