@@ -44,11 +44,27 @@ static void plane_draw(u64 *words, u32 i, u32 n, u64 sequence, u32 before)
 		words[i] = fbufs_frame_word(sequence, before + i);
 }
 
-/* A frame into as many outputs as it has planes. */
-static void frame_fill(struct fbufs_output *outputs, const struct fbufs_sample_start *config,
-		       u64 sequence, u64 time)
+/* Of the next frame. */
+static u32 camera_planes(const struct camera *camera)
 {
-	u32 bytes = config->bytes, planes = config->planes, i;
+	u32 planes = camera->config.planes;
+
+	if (camera->config.flags & FBUFS_SAMPLE_VARYING)
+		planes = 1 + (u32)camera->status.done % planes;
+	return planes;
+}
+
+/* How many frames are shot at a time. */
+static u32 camera_burst(const struct camera *camera)
+{
+	return camera->config.flags & FBUFS_SAMPLE_VARYING ? 1 : BURST / camera->config.planes;
+}
+
+/* A frame into as many outputs as it has planes. */
+static void frame_fill(struct fbufs_output *outputs, u32 planes,
+		       const struct fbufs_sample_start *config, u64 sequence, u64 time)
+{
+	u32 bytes = config->bytes, i;
 	bool pattern = !(config->flags & FBUFS_SAMPLE_HEADER);
 
 	*(struct fbufs_frame *)outputs->data = (struct fbufs_frame){
@@ -64,11 +80,11 @@ static void frame_fill(struct fbufs_output *outputs, const struct fbufs_sample_s
 	}
 }
 
-/* Up to BURST fbufs. Returns how many frames had all of theirs. Context: any, under the lock. */
+/* Up to camera_burst() frames. Returns how many frames had all of theirs. Context: any, under the lock. */
 static u32 camera_shoot(struct camera *camera, u32 n)
 {
 	struct fbufs_output outputs[BURST] __uninitialized;
-	u32 planes = camera->config.planes, left, i;
+	u32 planes = camera_planes(camera), left, i;
 	int got = fbufs_source_alloc(camera->source, outputs, n * planes);
 	u64 now = ktime_get_ns();
 
@@ -77,7 +93,7 @@ static u32 camera_shoot(struct camera *camera, u32 n)
 	left = got % planes;
 	got -= left;
 	for (i = 0; i < got; i += planes)
-		frame_fill(&outputs[i], &camera->config, camera->status.done++, now);
+		frame_fill(&outputs[i], planes, &camera->config, camera->status.done++, now);
 	if (left)
 		fbufs_source_free(camera->source, &outputs[got], left);
 	if (got)
@@ -143,7 +159,7 @@ static long camera_trigger(struct camera *camera, unsigned long n)
 
 	if (!camera->source)
 		return -ENXIO;
-	most = BURST / camera->config.planes;
+	most = camera_burst(camera);
 	for (; n; n -= burst) {
 		burst = min_t(unsigned long, n, most);
 		spin_lock_irqsave(&camera->lock, flags);

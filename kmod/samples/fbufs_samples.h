@@ -18,7 +18,7 @@
  *	(sink, edu); else -1
  * @bytes: of each fbuf; of a plane of a frame (camera)
  * @count: fbufs
- * @flags: FBUFS_SAMPLE_HEADER
+ * @flags: FBUFS_SAMPLE_HEADER, FBUFS_SAMPLE_VARYING
  * @period: nanoseconds between two frames, 0: only when triggered (camera)
  * @snap: bytes of a packet that are kept (tap)
  * @planes: fbufs of a frame, one slice of its message each; 0: one (camera)
@@ -40,6 +40,7 @@ struct fbufs_sample_start {
 };
 
 #define FBUFS_SAMPLE_HEADER (1U << 0)	/* camera: frames have their header only */
+#define FBUFS_SAMPLE_VARYING (1U << 1)	/* camera: frame n has 1 + n % planes planes */
 
 /**
  * struct fbufs_sample_status - what a driver did (FBUFS_SAMPLE_STATUS)

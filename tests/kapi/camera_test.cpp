@@ -110,6 +110,24 @@ TEST_F(Camera, FramesOfSeveralPlanes)
 	}
 }
 
+// Short messages are kept for re-use, and have no room for long ones.
+TEST_F(Camera, FramesOfVaryingPlanes)
+{
+	fbufs_sample_start args = wanted(me.domain, frames.sender);
+	args.flags = FBUFS_SAMPLE_VARYING;
+	args.planes = 8;
+	args.count = 40;
+	ASSERT_EQ(start(driver, args), 0);
+	for (std::uint64_t i = 0; i < 64; i++) {
+		ASSERT_EQ(trigger(driver, 1), 0);
+		const Received got = next(me.window);
+		EXPECT_EQ(got.message.cookie, i);
+		EXPECT_EQ(got.slices.size(), 1 + i % 8);
+		release(got);
+	}
+	EXPECT_EQ(status(driver).dropped, 0u);
+}
+
 TEST_F(Camera, FrameWithoutAnFbufForEachPlaneIsDropped)
 {
 	ASSERT_EQ(begin(4096, 4, 0, 3), 0);
