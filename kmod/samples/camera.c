@@ -80,7 +80,10 @@ static void frame_fill(struct fbufs_output *outputs, u32 planes,
 	}
 }
 
-/* Up to camera_burst() frames. Returns how many frames had all of theirs. Context: any, under the lock. */
+/*
+ * Up to camera_burst() frames. Returns how many had all of their fbufs. Context: any, under
+ * the lock.
+ */
 static u32 camera_shoot(struct camera *camera, u32 n)
 {
 	struct fbufs_output outputs[BURST] __uninitialized;

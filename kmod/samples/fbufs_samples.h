@@ -40,7 +40,7 @@ struct fbufs_sample_start {
 };
 
 #define FBUFS_SAMPLE_HEADER (1U << 0)	/* camera: frames have their header only */
-#define FBUFS_SAMPLE_VARYING (1U << 1)	/* camera: frame n has 1 + n % planes planes */
+#define FBUFS_SAMPLE_VARYING (1U << 1)	/* camera: frame n has 1 + n % @planes of them */
 
 /**
  * struct fbufs_sample_status - what a driver did (FBUFS_SAMPLE_STATUS)
