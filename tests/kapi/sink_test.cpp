@@ -201,11 +201,10 @@ TEST_F(Sink, BadArguments)
 TEST_F(VolatileSink, RefusesADriverThatMisusesIt)
 {
 	const Lenient lenient;
-	// Kernels that check locks warn with a stack trace; others have no more than a line in the log.
+	// A kernel that checks locks warns with a stack trace; others have no more than a line in the log.
 	utsname kernel = {};
 	ASSERT_EQ(::uname(&kernel), 0);
-	const bool checks =
-		std::string(kernel.release).contains("debug") || std::string(kernel.release).contains("kcsan");
+	const bool checks = std::string(kernel.release).contains("debug");
 	EXPECT_EQ(lenient.before(), checks ? "Y" : "N");
 	ASSERT_EQ(begin(), 0);
 	// The sink's own work is after the same fbufs and messages: until the misuse has had each.
