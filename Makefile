@@ -165,8 +165,8 @@ fuzz: $(B)/tests/fuzz ## the whole interface, in the VM, for SECONDS=300, KERNEL
 	@$(MAKE) --no-print-directory $(B)/kmod-$(KERNEL)/fbufs.ko
 	@tests/fuzz/run $(KERNEL) $(SECONDS)
 
-# Each sanitizer has a build folder of its own.
-sanitized-tests:
+# Each sanitizer has a build folder of its own, and looks for packages itself: not while others are being installed.
+sanitized-tests: | $(B)/.deps-build
 	+@$(MAKE) --no-print-directory B=$(B)/asan SANITIZE=address,undefined $(B)/asan/tests/lib
 	+@$(MAKE) --no-print-directory B=$(B)/tsan SANITIZE=thread $(B)/tsan/tests/lib
 
