@@ -394,8 +394,7 @@ struct receiver::scratch {
 	// Messages that are the receiver's, but of a pool that could not be mapped, and those behind them: they
 	// are the next to be handed out.
 	std::size_t waiting = 0;
-	std::size_t message = 0; // the first of them
-	std::size_t slice = 0;	 // its first
+	position next;
 };
 
 void receiver::scratch_delete::operator()(scratch* which) const noexcept
@@ -413,7 +412,7 @@ receiver::~receiver()
 	if (!domain_)
 		return;
 	for (std::size_t i = 0; i < scratch_->waiting; i++)
-		domain_->release_later(scratch_->messages[scratch_->message + i].message);
+		domain_->release_later(scratch_->messages[scratch_->next.message + i].message);
 	(void)domain_->flush();
 }
 
@@ -470,12 +469,13 @@ receiver::~receiver()
 	return static_cast<std::size_t>(done);
 }
 
-// Of @p count messages in the scratch area, hand out.size() out, at most those.
-[[gnu::always_inline]] inline result<std::size_t> receiver::hand_out(std::span<message> out, std::size_t count)
+// Hand out.size() messages of the scratch area out. They begin at @p at; behind them there are @p behind more.
+[[gnu::always_inline]] inline result<std::size_t> receiver::hand_out(std::span<message> out, position at,
+								     std::size_t behind)
 {
 	scratch& use = *scratch_;
-	const fbufs_message* from = use.messages.data() + use.message;
-	const fbufs_slice* next = use.slices.data() + use.slice;
+	const fbufs_message* from = use.messages.data() + at.message;
+	const fbufs_slice* next = use.slices.data() + at.slice;
 	detail::place_of_pool where;
 	for (message& to : out) {
 		const fbufs_slice* const first = next;
@@ -489,8 +489,12 @@ receiver::~receiver()
 				const auto base = domain_->locate(next->position);
 				if (!base) [[unlikely]] {
 					to.forget();
-					return stop(static_cast<std::size_t>(&to - out.data()), count,
-						    static_cast<std::size_t>(first - use.slices.data()), base.error());
+					const auto done = static_cast<std::size_t>(&to - out.data());
+					keep({at.message + done, static_cast<std::size_t>(first - use.slices.data())},
+					     out.size() - done + behind);
+					if (done == 0)
+						return std::unexpected(base.error());
+					return done;
 				}
 				where = {next->position, *base};
 			}
@@ -504,22 +508,16 @@ receiver::~receiver()
 		to.locked_ = from->flags & FBUFS_MESSAGE_LOCKED;
 		from++;
 	}
-	use.waiting = count - out.size();
-	use.message += out.size();
-	use.slice = static_cast<std::size_t>(next - use.slices.data());
+	if (behind) [[unlikely]]
+		keep({at.message + out.size(), static_cast<std::size_t>(next - use.slices.data())}, behind);
 	return out.size();
 }
 
-// After @p done of @p count messages, because of what is in the one whose first slice is at @p slice.
-[[gnu::cold]] result<std::size_t> receiver::stop(std::size_t done, std::size_t count, std::size_t slice,
-						 std::error_code why)
+// So many messages wait, which begin there.
+[[gnu::cold]] void receiver::keep(position at, std::size_t count)
 {
-	scratch_->waiting = count - done;
-	scratch_->message += done;
-	scratch_->slice = slice;
-	if (done == 0)
-		return std::unexpected(why);
-	return done;
+	scratch_->waiting = count;
+	scratch_->next = at;
 }
 
 // Those that wait are handed out without a call.
@@ -527,7 +525,9 @@ receiver::~receiver()
 {
 	for (message& each : out)
 		each.release();
-	return hand_out(out.first(std::min(out.size(), scratch_->waiting)), scratch_->waiting);
+	const std::size_t waiting = std::exchange(scratch_->waiting, 0);
+	const std::size_t count = std::min(out.size(), waiting);
+	return hand_out(out.first(count), scratch_->next, waiting - count);
 }
 
 result<std::size_t> receiver::receive(std::span<message> out)
@@ -535,11 +535,7 @@ result<std::size_t> receiver::receive(std::span<message> out)
 	if (scratch_->waiting) [[unlikely]]
 		return receive_waiting(out);
 	const auto count = fetch(out);
-	if (!count)
-		return count;
-	scratch_->message = 0;
-	scratch_->slice = 0;
-	return hand_out(out.first(*count), *count);
+	return count ? hand_out(out.first(*count), {}, 0) : count;
 }
 
 result<message> receiver::receive()

@@ -244,9 +244,14 @@ private:
 		std::swap(scratch_, other.scratch_);
 	}
 
+	// Where a message and its slices begin, among those that a call received.
+	struct position {
+		std::size_t message = 0;
+		std::size_t slice = 0;
+	};
 	result<std::size_t> fetch(std::span<message> out);
-	result<std::size_t> hand_out(std::span<message> out, std::size_t count);
-	result<std::size_t> stop(std::size_t done, std::size_t count, std::size_t slice, std::error_code why);
+	result<std::size_t> hand_out(std::span<message> out, position at, std::size_t behind);
+	void keep(position at, std::size_t count);
 	result<std::size_t> receive_waiting(std::span<message> out);
 
 	struct scratch;
