@@ -6,7 +6,10 @@
 #include "bench_run.hpp"
 #include "tool.hpp"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <sched.h>
 
 namespace tool {
 
@@ -21,7 +24,7 @@ struct options {
 	std::vector<std::string> touches = {"header", "page"};
 	bool explain = false;
 	unsigned repeat = 0; // 0: once by instructions, three times by the wall
-	std::string clock = "wall";
+	timing time;
 	std::string output;
 };
 
@@ -54,14 +57,16 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 
 class report {
 public:
-	explicit report(const options& want) : clock_(want.clock), to_(want.output) {}
+	explicit report(const options& want) : time_(want.time), to_(want.output) {}
 	// `spread`: of several runs, how far they lie apart, of the middle one.
 	void add(const bench::measurement& of, const bench::outcome& all, std::optional<double> spread)
 	{
 		nlohmann::ordered_json record = {
-			{"bench", "transfer"},	{"mechanism", of.mechanism}, {"pattern", of.pattern},
-			{"bytes", of.of.bytes}, {"batch", of.of.batch},	     {"touch", bench::name_of(of.of.how)},
-			{"ns", all.ns},		{"clock", clock_},	     {"messages", all.messages},
+			{"bench", "transfer"},	 {"mechanism", of.mechanism},
+			{"pattern", of.pattern}, {"bytes", of.of.bytes},
+			{"batch", of.of.batch},	 {"touch", bench::name_of(of.of.how)},
+			{"ns", all.ns},		 {"clock", time_.clock},
+			{"turns", time_.turns},	 {"messages", all.messages},
 		};
 		if (spread) {
 			record["spread"] = *spread;
@@ -119,14 +124,14 @@ private:
 		record["per_message"] = why;
 	}
 
-	std::string clock_;
+	timing time_;
 	bench::records to_;
 	bool empty_ = true;
 };
 
 unsigned repetitions(const options& want)
 {
-	return want.repeat ? want.repeat : (want.clock == "icount" ? 1 : 3);
+	return want.repeat ? want.repeat : (want.time.clock == "icount" ? 1 : 3);
 }
 
 void run_one(const options& want, const std::string& mechanism, const std::string& pattern, const bench::shape& of,
@@ -167,6 +172,7 @@ void say_what_is_not_counted()
 
 void run(options& want)
 {
+	take_turns(want.time);
 	report to(want);
 	if (want.explain)
 		say_what_is_not_counted();
@@ -238,11 +244,7 @@ void add_transfer(CLI::App& bench)
 			     "runs of each, of which the middle one is taken; 0: 3, or 1 with --clock icount")
 		->check(CLI::Range(0U, 99U))
 		->capture_default_str();
-	transfer->add_option("--clock", want->clock,
-			     "what to call the clock in the records: wall, or icount in a VM that counts "
-			     "instructions")
-		->check(CLI::IsMember({"wall", "icount"}))
-		->capture_default_str();
+	add_timing(*transfer, want->time);
 	transfer->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
 	transfer->footer(footer());
 	transfer->callback([want] {
@@ -253,6 +255,31 @@ void add_transfer(CLI::App& bench)
 }
 
 } // namespace
+
+void add_timing(CLI::App& to, timing& want)
+{
+	to.add_option("--clock", want.clock,
+		      "what to call the clock in the records: wall, or icount in a VM that counts instructions")
+		->check(CLI::IsMember({"wall", "icount"}))
+		->capture_default_str();
+	to.add_option(
+		  "--turns", want.turns,
+		  "fair: the processes have their turns as the scheduler finds fair, and a figure depends on when each\n"
+		  "comes; fifo: each works until it has to wait (SCHED_FIFO), and figures repeat.\n"
+		  "Default: fifo with --clock icount, else fair")
+		->check(CLI::IsMember({"fair", "fifo"}));
+}
+
+void take_turns(timing& want)
+{
+	if (want.turns.empty())
+		want.turns = want.clock == "icount" ? "fifo" : "fair";
+	const bool fifo = want.turns == "fifo";
+	const sched_param first = {.sched_priority = fifo ? 1 : 0};
+	if (::sched_setscheduler(0, fifo ? SCHED_FIFO : SCHED_OTHER, &first) < 0)
+		throw failure(failed, std::string("cannot have turns ") + want.turns + ": " + std::strerror(errno) +
+					      "; --turns fifo needs root or CAP_SYS_NICE, --turns fair does not");
+}
 
 std::vector<std::string> usable_mechanisms(const std::vector<std::string>& wanted)
 {

@@ -21,7 +21,7 @@ namespace tool {
 namespace {
 
 struct options {
-	std::string clock = "wall";
+	timing time;
 	std::string output;
 	std::string mechanism;
 	std::uint64_t rounds = 4096;
@@ -222,7 +222,8 @@ void measure(const char* mechanism, const options& want, bench::records& to)
 			{"bytes", want.bytes},
 			{"batch", batch},
 			{"ns", static_cast<double>(took) / static_cast<double>(want.rounds * batch)},
-			{"clock", want.clock}});
+			{"clock", want.time.clock},
+			{"turns", want.time.turns}});
 	}
 }
 
@@ -236,8 +237,9 @@ constexpr std::pair<const char*, measurement> mechanisms[] = {
 	{"fbufs-no-channel", measure<library>},
 };
 
-void run(const options& want)
+void run(options& want)
 {
+	take_turns(want.time);
 	bench::records to(want.output);
 	for (const auto& [name, measure] : mechanisms)
 		if (want.mechanism.empty() || want.mechanism == name)
@@ -262,10 +264,7 @@ void add_bench_alloc(CLI::App& bench)
 		->transform(CLI::AsSizeValue(false))
 		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
 		->capture_default_str();
-	alloc->add_option("--clock", want->clock,
-			  "what to call the clock in the records: wall, or icount in a VM that counts instructions")
-		->check(CLI::IsMember({"wall", "icount"}))
-		->capture_default_str();
+	add_timing(*alloc, want->time);
 	alloc->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
 	alloc->footer(
 		"One buffer, and 32, at a time. fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"

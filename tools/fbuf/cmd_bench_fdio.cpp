@@ -5,6 +5,7 @@
 #include "bench_path.hpp"
 #include "bench_run.hpp"
 #include "bench_sender.hpp"
+#include "cmd_bench.hpp"
 #include "tool.hpp"
 
 #include <algorithm>
@@ -22,7 +23,7 @@ struct options {
 	std::vector<std::string> mechanisms;
 	std::vector<std::size_t> bytes = {4096, 65536, 1048576};
 	std::uint64_t messages = 0; // 0: as many as are steady
-	std::string clock = "wall";
+	timing time;
 	std::string output;
 };
 
@@ -208,7 +209,7 @@ times measure_file(const measurement& of, bench::job job, bench::ends ends)
 
 class report {
 public:
-	explicit report(const options& want) : clock_(want.clock), to_(want.output) {}
+	explicit report(const options& want) : time_(want.time), to_(want.output) {}
 	void add(const measurement& of, const times& took)
 	{
 		add(of, "both", took.both, took.copied);
@@ -222,8 +223,9 @@ private:
 	void add(const measurement& of, const char* side, double ns, std::optional<double> copied)
 	{
 		nlohmann::ordered_json record = {
-			{"bench", "fdio"},   {"path", of.path}, {"mechanism", of.mechanism}, {"side", side},
-			{"bytes", of.bytes}, {"ns", ns},	{"clock", clock_},	     {"messages", of.messages},
+			{"bench", "fdio"},	{"path", of.path},	{"mechanism", of.mechanism},
+			{"side", side},		{"bytes", of.bytes},	{"ns", ns},
+			{"clock", time_.clock}, {"turns", time_.turns}, {"messages", of.messages},
 		};
 		if (copied)
 			record["copied"] = *copied;
@@ -231,7 +233,7 @@ private:
 		empty_ = false;
 	}
 
-	std::string clock_;
+	timing time_;
 	bench::records to_;
 	bool empty_ = true;
 };
@@ -271,8 +273,9 @@ std::vector<std::string> usable(const std::vector<std::string>& mechanisms)
 	return can;
 }
 
-void run(const options& want)
+void run(options& want)
 {
+	take_turns(want.time);
 	report to(want);
 	const auto all = bench::paths();
 	const auto mechanisms = usable(want.mechanisms.empty() ? bench::sender_names() : want.mechanisms);
@@ -330,11 +333,7 @@ void add_bench_fdio(CLI::App& bench)
 	fdio->add_option("-n,--messages", want->messages,
 			 "how many messages to measure; 0: as many as give a steady figure")
 		->capture_default_str();
-	fdio->add_option("--clock", want->clock,
-			 "what to call the clock in the records: wall, or icount in a VM that counts "
-			 "instructions")
-		->check(CLI::IsMember({"wall", "icount"}))
-		->capture_default_str();
+	add_timing(*fdio, want->time);
 	fdio->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
 	fdio->footer(footer());
 	fdio->callback([want] { run(*want); });

@@ -17,7 +17,7 @@ namespace tool {
 namespace {
 
 struct options {
-	std::string clock = "wall";
+	timing time;
 	std::string output;
 	std::string pattern = "pingpong";
 	std::uint64_t messages = 128;
@@ -30,10 +30,7 @@ void add_common(CLI::App& to, options& want)
 	to.add_option("-n,--messages", want.messages, "how many messages to measure for each figure")
 		->check(CLI::Range(4U, 1U << 20))
 		->capture_default_str();
-	to.add_option("--clock", want.clock,
-		      "what to call the clock in the records: wall, or icount in a VM that counts instructions")
-		->check(CLI::IsMember({"wall", "icount"}))
-		->capture_default_str();
+	add_timing(to, want.time);
 	to.add_option("-o,--output", want.output, "append the records to a file instead of printing them");
 }
 
@@ -88,7 +85,8 @@ void run_per_page(const options& want)
 			{"pages_to", many_pages},
 			{"ns", (many - few) / static_cast<double>(many_pages - few_pages)},
 			{"paper_us", each.paper_us},
-			{"clock", want.clock},
+			{"clock", want.time.clock},
+			{"turns", want.time.turns},
 			{"messages", want.messages}});
 	}
 }
@@ -180,7 +178,8 @@ void add_crossover(const std::string& mechanism, const std::map<std::string, cur
 			{"against", name},
 			{"pattern", want.pattern},
 			{"bytes", from ? nlohmann::ordered_json(*from) : nlohmann::ordered_json()},
-			{"clock", want.clock}});
+			{"clock", want.time.clock},
+			{"turns", want.time.turns}});
 	};
 	for (const char* rival : rivals)
 		if (measured.contains(rival))
@@ -232,7 +231,10 @@ void add_bench_paper(CLI::App& bench)
 		"\"paper_us\" is what Druschel and Peterson measured. \"copy\" is process_vm_readv(2), the only copy that there is,\n"
 		"and copy-on-write a private mapping of a memfd made for each message.\n"
 		"Example:\n  fbuf bench per-page --clock icount");
-	table->callback([per_page] { run_per_page(*per_page); });
+	table->callback([per_page] {
+		take_turns(per_page->time);
+		run_per_page(*per_page);
+	});
 
 	auto want = std::make_shared<options>();
 	CLI::App* from =
@@ -251,7 +253,10 @@ void add_bench_paper(CLI::App& bench)
 		"Prints a table, and for each mode a line with the setting for sender::copy_below() of libfbuf: the size below\n"
 		"which it is cheaper to have a message copied into the queue (fbufs-copy; up to 16K) than to hand it over.\n"
 		"It holds for this machine, on which it should be quiet.\nExample:\n  fbuf bench crossover -p stream");
-	from->callback([want] { run_crossover(*want); });
+	from->callback([want] {
+		take_turns(want->time);
+		run_crossover(*want);
+	});
 }
 
 } // namespace tool
