@@ -10,6 +10,9 @@
  * room, if that is ready to run here: it then goes on for a while, nobody has to
  * be woken, and what it did is dealt with together.
  *
+ * That holds in the real-time classes, too, among threads of the same priority; to any
+ * other one the scheduler alone decides what is given.
+ *
  * The price is time: the processor is back only when the other one waits or its
  * slice is over. Where that took long, or there was nobody to give way to, this
  * is not tried again for twice as many times as before.
