@@ -1035,6 +1035,22 @@ static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 	return done;
 }
 
+/* As channel_send(), of an end that was checked. */
+static long send_all(struct fbufs_end *end, struct fbufs_send *send, bool wait)
+{
+	bool wake = false;
+	long done;
+
+	send->out_refilled = 0;
+	end_pool(end);
+	done = send_messages(end, send, wait, &wake);
+	if (done >= 0 && send->refill_count)
+		send->out_refilled = send_refill(end, send);
+	if (wake)
+		channel_wake_receivers(end->channel);
+	return done;
+}
+
 /**
  * channel_send - FBUFS_SEND
  * @end: a sending end
@@ -1045,19 +1061,10 @@ static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
  */
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait)
 {
-	long done = channel_check_end(end);
-	bool wake = false;
+	long err = channel_check_end(end);
 
 	send->out_refilled = 0;
-	if (done)
-		return done;
-	end_pool(end);
-	done = send_messages(end, send, wait, &wake);
-	if (done >= 0 && send->refill_count)
-		send->out_refilled = send_refill(end, send);
-	if (wake)
-		channel_wake_receivers(end->channel);
-	return done;
+	return err ? err : send_all(end, send, wait);
 }
 
 /*
@@ -1315,6 +1322,16 @@ static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *
 	}
 }
 
+/* As channel_receive(), of an end that was checked, and with room for messages. */
+static long release_and_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait)
+{
+	int err;
+
+	receive->out_released = 0;
+	err = receive_release(end, receive);
+	return err ? err : receive_messages(end, receive, wait);
+}
+
 /**
  * channel_receive - FBUFS_RECEIVE
  * @end: a receiving end
@@ -1333,8 +1350,36 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
 		return err;
 	if (!receive->count)
 		return -EINVAL;
-	err = receive_release(end, receive);
-	return err ? err : receive_messages(end, receive, wait);
+	return release_and_receive(end, receive, wait);
+}
+
+/**
+ * channel_call - FBUFS_CALL
+ * @end: a sending end
+ * @receiver: a receiving end
+ * @call: the arguments, with room for messages; what goes out is set
+ * @wait_room: for room
+ * @wait_message: for a message
+ *
+ * No lock of one end is held while the other one's are taken.
+ *
+ * Return: messages received, 0 also when not all were sent, or an error of FBUFS_CALL.
+ */
+long channel_call(struct fbufs_end *end, struct fbufs_end *receiver, struct fbufs_call *call,
+		  bool wait_room, bool wait_message)
+{
+	long done = channel_check_end(end);
+
+	if (!done)
+		done = channel_check_end(receiver);
+	if (!done)
+		done = send_all(end, &call->send, wait_room);
+	if (done < 0)
+		return done;
+	call->out_sent = done;
+	if (call->out_sent < call->send.count)
+		return 0;
+	return release_and_receive(receiver, &call->receive, wait_message);
 }
 
 /*

@@ -152,6 +152,8 @@ int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer 
 			 struct fbufs_buffer __user *out);
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait);
 long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait);
+long channel_call(struct fbufs_end *end, struct fbufs_end *receiver, struct fbufs_call *call,
+		  bool wait_room, bool wait_message);
 int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output *outputs, u32 n);
 int channel_receive_to_kernel(struct fbufs_end *end, struct channel_input *inputs, u32 n);
 bool channel_has_input(const struct fbufs_end *end);

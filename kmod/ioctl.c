@@ -41,6 +41,7 @@ union ioctl_args {
 	struct fbufs_send_file send_file;
 	struct fbufs_send send;
 	struct fbufs_receive receive;
+	struct fbufs_call call;
 	/* Every structure begins like this. */
 	struct {
 		u32 size;
@@ -528,13 +529,23 @@ static long do_alloc_end(struct file *file, struct fbufs_end *end, union ioctl_a
 	return err ? err : alloc_fbufs(file, end->domain, end, &args->alloc);
 }
 
+static bool is_well_formed_send(const struct fbufs_send *send)
+{
+	return send->count <= FBUFS_MAX_VECTOR && send->refill_count <= FBUFS_MAX_VECTOR;
+}
+
+static bool is_well_formed_receive(const struct fbufs_receive *receive)
+{
+	return receive->count <= FBUFS_MAX_VECTOR && receive->nrelease <= FBUFS_MAX_VECTOR;
+}
+
 static long do_send(struct file *file, struct fbufs_end *end, union ioctl_args *args)
 {
 	struct fbufs_send *send = &args->send;
 
 	if (!end->sending)
 		return -ENOTTY;
-	if (send->count > FBUFS_MAX_VECTOR || send->refill_count > FBUFS_MAX_VECTOR)
+	if (!is_well_formed_send(send))
 		return -EINVAL;
 	return channel_send(end, send, may_wait(file, send->flags));
 }
@@ -545,9 +556,43 @@ static long do_receive(struct file *file, struct fbufs_end *end, union ioctl_arg
 
 	if (end->sending)
 		return -ENOTTY;
-	if (receive->count > FBUFS_MAX_VECTOR || receive->nrelease > FBUFS_MAX_VECTOR)
+	if (!is_well_formed_receive(receive))
 		return -EINVAL;
 	return channel_receive(end, receive, may_wait(file, receive->flags));
+}
+
+static long call_at(struct file *file, struct fbufs_end *end, struct file *receiver_file,
+		    struct fbufs_call *call)
+{
+	struct fbufs_end *receiver = chrdev_end(receiver_file);
+
+	if (!receiver || receiver->sending)
+		return -EINVAL;
+	return channel_call(end, receiver, call, may_wait(file, call->flags),
+			    may_wait(receiver_file, call->flags));
+}
+
+static long do_call(struct file *file, struct fbufs_end *end, union ioctl_args *args)
+{
+	struct fbufs_call *call = &args->call;
+	struct fd receiver;
+	long done;
+
+	call->out_sent = 0;
+	call->send.out_refilled = 0;
+	call->receive.out_released = 0;
+	if (!end->sending)
+		return -ENOTTY;
+	if (call->send.size || call->send.flags || call->receive.size || call->receive.flags ||
+	    !call->receive.count || !is_well_formed_send(&call->send) ||
+	    !is_well_formed_receive(&call->receive))
+		return -EINVAL;
+	receiver = fdget(call->receiver);
+	if (!fd_file(receiver))
+		return -EBADF;
+	done = call_at(file, end, fd_file(receiver), call);
+	fdput(receiver);
+	return done;
 }
 
 #define END_CALL(_cmd, _member, _flags, _out, _fn) \
@@ -558,6 +603,7 @@ static const struct ioctl_call end_calls[] = {
 	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, OUT(fbufs_send, out_refilled), do_send),
 	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, OUT(fbufs_receive, out_released),
 		 do_receive),
+	END_CALL(FBUFS_CALL, call, FBUFS_DONTWAIT, OUT(fbufs_call, out_sent), do_call),
 	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc_end),
 	END_CALL(FBUFS_ATTACH, attach, 0, 0, do_attach),
 	END_CALL(FBUFS_END_INFO, end_info, 0, OUT(fbufs_end_info, out_channel), do_end_info),
@@ -588,35 +634,39 @@ static __always_inline int put_args(const struct ioctl_call *call, const union i
 	return user_store(to + call->out, (const void *)args + call->out, call->size - call->out);
 }
 
-/* As get_args(), of a program that has another idea of the structure. */
+/* As get_args(), of a program that has another idea of the structure, or a bad address. */
 static noinline int get_foreign_args(const struct ioctl_call *call, union ioctl_args *args,
-				     void __user *from, u32 user_size)
-{
-	if (user_size < call->size)
-		return -EINVAL;
-	if (user_size > PAGE_SIZE)
-		return -E2BIG;
-	return copy_struct_from_user(args, call->size, from, user_size);
-}
-
-static int get_args(const struct ioctl_call *call, union ioctl_args *args,
-		    void __user *from)
+				     void __user *from)
 {
 	u32 user_size;
 	int err;
 
 	if (get_user(user_size, (u32 __user *)from))
 		return -EFAULT;
-	if (user_size == call->size)
-		err = user_fetch(args, from, call->size);
-	else
-		err = get_foreign_args(call, args, from, user_size);
-	if (err)
-		return err;
+	if (user_size < call->size)
+		return -EINVAL;
+	if (user_size > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(args, call->size, from, user_size);
+	return err;
+}
+
+static int get_args(const struct ioctl_call *call, union ioctl_args *args,
+		    void __user *from)
+{
+	int err = user_fetch(args, from, call->size);
+
+	if (unlikely(err || args->size != call->size)) {
+		err = get_foreign_args(call, args, from);
+		if (err)
+			return err;
+	}
 	if (args->flags & ~call->flags)
 		return -EINVAL;
+	if (!call->out)
+		return 0;
 	/* Rather now than when the call has had its effect. */
-	return put_args(call, args, from);
+	return user_probe(from + call->out, (const void *)args + call->out, call->size - call->out);
 }
 
 long ioctl_domain(struct file *file, unsigned int cmd, unsigned long arg)

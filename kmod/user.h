@@ -85,4 +85,23 @@ fault:
 	return -EFAULT;
 }
 
+/*
+ * Whether user_store() of these would succeed, which are at least 8 bytes and less than a page: the first
+ * and the last of them are stored.
+ */
+static __always_inline int user_probe(void __user *to, const void *from, size_t bytes)
+{
+	size_t last = bytes - sizeof(u64);
+
+	if (!user_write_access_begin(to, bytes))
+		return -EFAULT;
+	unsafe_put_user(*(const u64 *)from, (u64 __user *)to, fault);
+	unsafe_put_user(*(const u64 *)(from + last), (u64 __user *)(to + last), fault);
+	user_write_access_end();
+	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
 #endif

@@ -126,34 +126,48 @@ result<std::size_t> sender::allocate(std::size_t bytes, std::span<packet> out)
 	return count;
 }
 
+// What a call is told of one message of one slice, and where it puts fbufs for the cache.
+struct sender::single {
+	single(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags)
+		: message{.message = 0, .cookie = cookie, .length = 0, .slices = 1, .flags = flags},
+		  slice{.fbuf = own.handle_,
+			.hold = 0,
+			.position = 0,
+			.offset = 0,
+			.length = static_cast<std::uint32_t>(length)}
+	{
+	}
+	// Up to @wanted fbufs of @bytes are to come back.
+	void put_into(fbufs_send& args, std::size_t bytes, std::size_t wanted)
+	{
+		args.messages = sys::pointer(&message);
+		args.slices = sys::pointer(&slice);
+		args.count = 1;
+		args.nslices = 1;
+		args.refill = sys::pointer(&fresh[0]);
+		args.refill_bytes = bytes;
+		args.refill_count = static_cast<std::uint32_t>(std::min(wanted, std::size(fresh)));
+	}
+
+	fbufs_message message;
+	fbufs_slice slice;
+	fbufs_buffer fresh[4];
+};
+
 // One message of one slice; then up to @wanted fbufs of the same length for the cache.
 result<sent> sender::send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
 			      std::uint64_t wanted)
 {
 	if (!own || length == 0 || length > own.size())
 		return sys::failure(ERANGE);
-	fbufs_message message = {};
-	message.cookie = cookie;
-	message.slices = 1;
-	message.flags = flags;
-	fbufs_slice slice = {};
-	slice.fbuf = own.handle_;
-	slice.length = static_cast<std::uint32_t>(length);
-	fbufs_buffer fresh[4];
-
+	single one(own, length, cookie, flags);
 	auto args = sys::sized<fbufs_send>();
-	args.messages = sys::pointer(&message);
-	args.slices = sys::pointer(&slice);
-	args.count = 1;
-	args.nslices = 1;
-	args.refill = sys::pointer(&fresh[0]);
-	args.refill_bytes = own.size_;
-	args.refill_count = static_cast<std::uint32_t>(std::min<std::size_t>(wanted, std::size(fresh)));
+	one.put_into(args, own.size_, wanted);
 	const long done = sys::call(end_.fd(), FBUFS_SEND, &args);
 	if (done < 0)
 		return sys::failure(static_cast<int>(-done));
 	if (args.out_refilled)
-		cache_->refill({fresh, args.out_refilled}, own.size_);
+		cache_->refill({one.fresh, args.out_refilled}, own.size_);
 	return sent{.messages = 1, .bytes = length};
 }
 
@@ -416,17 +430,18 @@ receiver::~receiver()
 	(void)domain_->flush();
 }
 
-// Receive into the scratch area, and release what @p out holds. Returns how many messages.
-[[gnu::always_inline]] inline result<std::size_t> receiver::fetch(std::span<message> out)
+// Receive into the scratch area, and release what @p out holds. @p args are to become the arguments of the first
+// call, which is @p first's to make. Returns how many messages.
+template <typename Args, typename First>
+[[gnu::always_inline]] inline result<std::size_t> receiver::fetch(std::span<message> out, Args& args,
+								  const First& first)
 {
 	scratch& use = *scratch_;
 	if (use.messages.size() < out.size())
 		use.messages.resize(out.size());
 	if (use.slices.size() < out.size())
 		use.slices.resize(out.size());
-	domain_->take_releases(use.releases);
-	std::size_t releases = use.releases.size();
-	use.releases.resize(releases + out.size());
+	std::size_t releases = domain_->take_releases(use.releases, out.size());
 	std::uint64_t* const released = use.releases.data();
 	for (message& each : out) {
 		if (each.domain_ != domain_) {
@@ -437,20 +452,19 @@ receiver::~receiver()
 		each.forget();
 	}
 
-	auto args = sys::sized<fbufs_receive>();
 	args.messages = sys::pointer(use.messages.data());
 	args.slices = sys::pointer(use.slices.data());
 	args.count = static_cast<std::uint32_t>(out.size());
 	args.nslices = static_cast<std::uint32_t>(use.slices.size());
 	args.release = sys::pointer(use.releases.data());
 	args.nrelease = static_cast<std::uint32_t>(releases);
-	long done = 0;
-	for (;;) {
-		done = sys::call_once(end_.fd(), FBUFS_RECEIVE, &args);
+	long done = first();
+	for (;; done = sys::call_once(end_.fd(), FBUFS_RECEIVE, &args)) {
 		const bool longer = done == -EMSGSIZE && args.nslices < FBUFS_MAX_SLICES;
 		if (!longer && (done != -EINTR || sys::may_interrupt()))
 			break;
 		// The message is still queued, but some releases are done with.
+		args.size = sizeof(args);
 		args.release += args.out_released * sizeof(std::uint64_t);
 		args.nrelease -= args.out_released;
 		if (longer) {
@@ -534,7 +548,8 @@ result<std::size_t> receiver::receive(std::span<message> out)
 {
 	if (scratch_->waiting) [[unlikely]]
 		return receive_waiting(out);
-	const auto count = fetch(out);
+	auto args = sys::sized<fbufs_receive>();
+	const auto count = fetch(out, args, [&] { return sys::call_once(end_.fd(), FBUFS_RECEIVE, &args); });
 	return count ? hand_out(out.first(*count), {}, 0) : count;
 }
 
@@ -557,6 +572,43 @@ result<bool> receiver::wait(std::chrono::milliseconds timeout)
 result<void> receiver::set_nonblocking(bool nonblocking)
 {
 	return change_nonblocking(end_.fd(), nonblocking);
+}
+
+// --- both --------------------------------------------------------------------------
+
+result<std::size_t> sender::call(buffer&& own, std::size_t length, std::uint64_t cookie, receiver& from,
+				 std::span<message> out)
+{
+	if (!from.domain_)
+		return sys::failure(EINVAL);
+	if (copies(own, length) || from.scratch_->waiting) [[unlikely]] {
+		const auto done = send(std::move(own), length, cookie);
+		return done ? from.receive(out) : std::unexpected(done.error());
+	}
+	if (!own || length == 0 || length > own.size())
+		return sys::failure(ERANGE);
+	single one(own, length, cookie, 0);
+	auto args = sys::sized<fbufs_call>();
+	args.receiver = from.fd();
+	one.put_into(args.send, own.size_, cache_->wanted(2));
+	long refused = 0;
+	const auto count = from.fetch(out, args.receive, [&] {
+		long done = 0;
+		do
+			done = sys::call_once(end_.fd(), FBUFS_CALL, &args);
+		while (done == -EINTR && args.out_sent == 0 && !sys::may_interrupt());
+		if (args.out_sent == 0) {
+			refused = done;
+			return -long{ECANCELED}; // whatever it was, it is no reason to receive
+		}
+		if (args.send.out_refilled)
+			cache_->refill({one.fresh, args.send.out_refilled}, own.size_);
+		own.cache_ = nullptr;
+		return done;
+	});
+	if (refused)
+		return sys::failure(static_cast<int>(-refused));
+	return count ? from.hand_out(out.first(*count), {}, 0) : count;
 }
 
 } // namespace fbuf

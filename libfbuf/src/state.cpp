@@ -254,18 +254,23 @@ void domain_state::release_later(std::uint64_t handle) noexcept
 	(void)flush();
 }
 
-void domain_state::take_releases(std::vector<std::uint64_t>& into)
+std::size_t domain_state::take_releases(std::vector<std::uint64_t>& into, std::size_t more)
 {
-	into.clear();
 	const std::lock_guard guard(releases_lock_);
-	into.swap(releases_);
+	const std::size_t count = releases_.size();
+	if (into.size() < count + more) [[unlikely]]
+		into.resize(count + more);
+	if (count > 0) {
+		std::ranges::copy(releases_, into.begin());
+		releases_.clear();
+	}
+	return count;
 }
 
 result<void> domain_state::flush()
 {
 	std::vector<std::uint64_t> which;
-	take_releases(which);
-	if (which.empty())
+	if (take_releases(which, 0) == 0)
 		return {};
 	const long done = sys::handles(fd_, FBUFS_RELEASE, which);
 	if (done < 0)

@@ -187,8 +187,9 @@ public:
 	buffer_cache* loose_cache() noexcept { return &loose_; }
 
 	void release_later(std::uint64_t handle) noexcept;
-	// What is to be released, into a vector of the caller's.
-	void take_releases(std::vector<std::uint64_t>& into);
+	// What is to be released, to the front of a vector of the caller's, with room for `more` behind it.
+	// Returns how many.
+	std::size_t take_releases(std::vector<std::uint64_t>& into, std::size_t more);
 	result<void> flush();
 
 private:

@@ -338,6 +338,57 @@ TEST_F(FailNth, SendUnbound)
 		  0u);
 }
 
+// The first message on a way back: the send, the refill, the release and the receive in one.
+TEST_F(FailNth, Call)
+{
+	struct Scene : Path {
+		Channel back{actor.domain, actor.domain};
+		fbufs_buffer own = alloc_one(channel.sender);
+		fbufs_message message = {}, answer = {};
+		fbufs_slice slice = {}, answer_slice = {};
+		std::vector<fbufs_buffer> refill = std::vector<fbufs_buffer>(4);
+		std::uint64_t held = 0;
+		fbufs_call args = {};
+
+		Scene()
+		{
+			for (int i = 0; i < 2; i++)
+				EXPECT_EQ(send_one(back.sender, alloc_one(back.sender).fbuf, 0, page), 1);
+			held = Received(back.receiver).handle();
+		}
+	};
+	EXPECT_GT(sweep([] { return Scene(); },
+			[](Scene& scene) {
+				scene.message.slices = 1;
+				scene.slice.fbuf = scene.own.fbuf;
+				scene.slice.length = page;
+				scene.args.size = sizeof(scene.args);
+				scene.args.flags = FBUFS_DONTWAIT;
+				scene.args.receiver = scene.back.receiver;
+				scene.args.send.messages = address(&scene.message);
+				scene.args.send.slices = address(&scene.slice);
+				scene.args.send.count = scene.args.send.nslices = 1;
+				scene.args.send.refill = address(scene.refill.data());
+				scene.args.send.refill_bytes = 3 * page;
+				scene.args.send.refill_count = 4;
+				scene.args.receive.messages = address(&scene.answer);
+				scene.args.receive.slices = address(&scene.answer_slice);
+				scene.args.receive.count = scene.args.receive.nslices = 1;
+				scene.args.receive.release = address(&scene.held);
+				scene.args.receive.nrelease = 1;
+				return call(scene.channel.sender, FBUFS_CALL, scene.args);
+			},
+			[](Scene& scene, long result) {
+				expect_memory_error(result);
+				EXPECT_EQ(scene.actor.state(scene.own),
+					  scene.args.out_sent ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
+				EXPECT_EQ(end_info(scene.back.receiver).out_queued, result == 1 ? 0u : 1u);
+				for (std::uint32_t i = 0; i < scene.args.send.out_refilled; i++)
+					ASSERT_EQ(scene.actor.state(scene.refill[i]), FBUFS_STATE_OWNED);
+			}),
+		  1u);
+}
+
 TEST_F(FailNth, SendRefill)
 {
 	struct Scene : Sending {

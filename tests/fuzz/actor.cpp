@@ -118,6 +118,7 @@ void Actor::dispatch(const Op& op)
 	case add_receiver: return do_add_receiver(op);
 	case send: return do_send(op);
 	case receive: return do_receive(op);
+	case ask_and_receive: return do_call(op);
 	case release: return do_handles(op, FBUFS_RELEASE);
 	case secure: return do_handles(op, FBUFS_SECURE);
 	case notices: return do_notices(op);
@@ -500,9 +501,14 @@ void Actor::do_receive(const Op& op)
 		forget(gone[i]);
 	}
 	const long n = call(fd(op.a), FBUFS_RECEIVE, args);
-	const fbufs_slice* slice = slices.data();
+	note_messages(messages.data(), slices.data(), n);
+}
+
+// What was received.
+void Actor::note_messages(const fbufs_message* messages, const fbufs_slice* slice, long n)
+{
 	for (long i = 0; i < n; i++) {
-		const fbufs_message& message = messages[static_cast<std::size_t>(i)];
+		const fbufs_message& message = messages[i];
 		post_message(message.message);
 		for (std::uint32_t j = 0; j < message.slices; j++, slice++) {
 			post_fbuf(slice->fbuf);
@@ -510,6 +516,44 @@ void Actor::do_receive(const Op& op)
 				remember(message.message, slice->position, slice->length);
 		}
 	}
+}
+
+// What a send and a receive are made of, each a little simpler.
+void Actor::do_call(const Op& op)
+{
+	std::array<fbufs_message, 8> messages = {}, answers = {};
+	std::array<fbufs_slice, 8> slices = {};
+	std::array<fbufs_slice, 64> answer_slices = {};
+	std::array<fbufs_buffer, 4> refill = {};
+	std::uint64_t gone = op.c & 2 ? message(op.b) : 0;
+	for (std::size_t i = 0; i < messages.size(); i++) {
+		messages[i].slices = 1;
+		messages[i].cookie = i;
+		slices[i].fbuf = fbuf(static_cast<unsigned>(op.b + i));
+		slices[i].hold = op.c & 8 ? message(op.b + static_cast<unsigned>(i)) : 0;
+		slices[i].length = op.c & 32 ? op.y % 20000 : 4096;
+	}
+	fbufs_call args = {};
+	args.flags = op.c & 1 ? 0 : FBUFS_DONTWAIT;
+	args.receiver = op.d == 255 ? static_cast<int>(op.x) : fd(op.d);
+	args.send.messages = uapi::address(messages.data());
+	args.send.slices = uapi::address(slices.data());
+	args.send.count = op.n % 9;
+	args.send.nslices = slices.size();
+	args.send.refill = uapi::address(refill.data());
+	args.send.refill_bytes = length_of(op.x) % (1 << 20);
+	args.send.refill_count = op.c & 64 ? 4 : 0;
+	args.receive.messages = uapi::address(answers.data());
+	args.receive.slices = uapi::address(answer_slices.data());
+	args.receive.count = 1 + op.n % 8;
+	args.receive.nslices = op.c & 16 ? op.x % 64 : 64;
+	args.receive.release = uapi::address(&gone);
+	args.receive.nrelease = gone ? 1 : 0;
+	forget(gone);
+	const long n = call(fd(op.a), FBUFS_CALL, args);
+	for (std::uint32_t i = 0; i < args.send.out_refilled; i++)
+		post_fbuf(refill[i].fbuf);
+	note_messages(answers.data(), answer_slices.data(), n);
 }
 
 void Actor::do_close(const Op& op)

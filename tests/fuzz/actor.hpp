@@ -74,6 +74,8 @@ private:
 	void make_copied(const Op& op, std::span<fbufs_message> messages, std::span<fbufs_slice> slices) const;
 	void do_send(const Op& op);
 	void do_receive(const Op& op);
+	void do_call(const Op& op);
+	void note_messages(const fbufs_message* messages, const fbufs_slice* slice, long n);
 	void do_notices(const Op& op);
 	void do_ask(const Op& op);
 	void do_io(const Op& op);

@@ -24,6 +24,7 @@ enum Code : std::uint8_t {
 	add_receiver,
 	send,
 	receive,
+	ask_and_receive, // FBUFS_CALL
 	release,
 	secure,
 	notices,

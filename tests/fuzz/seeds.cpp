@@ -90,6 +90,12 @@ std::vector<Seed> seeds()
 		{"notices",
 		 path(0) + Program{op(0, alloc, 0, 0, 0, 0, 3), op(0, send, 0, 0, 2, 2, 1), op(1, receive, 0),
 				   op(1, release, 0), op(0, notices, 0, 0, 0, 0, 8), op(0, poll, 0)}},
+		// The second actor answers in advance; the first one asks.
+		{"calls",
+		 path(0) + Program{op(1, pool_create, 0), op(1, channel_create, 2, 3, FBUFS_CHANNEL_ATTACH_SENDER),
+				   op(0, fetch, 1, 3, 4), op(0, attach, 4), op(1, alloc, 2), op(1, send, 2),
+				   op(0, alloc, 0), op(0, ask_and_receive, 0, 1, 0, 4, 1), op(1, receive, 0),
+				   op(0, ask_and_receive, 0, 1, 2, 4, 0)}},
 		{"waits", path(0) + Program{op(1 | in_thread, receive, 0, 0, 1), op(0, alloc, 0), op(0, send, 0),
 					    op(0 | in_child, send, 0), op(1, close_end, 0), op(0, send, 0, 0, 1)}},
 		{"pipes",

@@ -554,8 +554,10 @@ public:
 	void interrupt()
 	{
 		while (!eventually([this] { return done_.load(); }, 20))
-			::pthread_kill(thread_.native_handle(), SIGUSR1);
+			signal();
 	}
+	// Disturb the call, once.
+	void signal() { ::pthread_kill(thread_.native_handle(), SIGUSR1); }
 	long result(int timeout_ms = 5000)
 	{
 		if (thread_.joinable()) {

@@ -33,8 +33,8 @@ struct World {
 	std::uint64_t handle = 0;
 	fbufs_buffer buffers[2] = {};
 	std::uint64_t counts[FBUFS_COUNTERS] = {}, levels[FBUFS_GAUGES] = {};
-	fbufs_message message = {};
-	fbufs_slice slice = {};
+	fbufs_message message = {}, answer = {};
+	fbufs_slice slice = {}, answer_slice = {};
 	Ends stream = make_unix_stream();
 	Fd file = temporary_file();
 
@@ -233,6 +233,19 @@ const Call calls[] = {
 		 as<fbufs_send>(args).slices = address(&world.slice);
 		 as<fbufs_send>(args).count = 1;
 		 as<fbufs_send>(args).nslices = 1;
+	 }},
+	{"Call", FBUFS_CALL, SIZED(fbufs_call), FBUFS_DONTWAIT, On::sender, true, false, 1, AT(fbufs_call, send),
+	 {AT(fbufs_call, send.messages), AT(fbufs_call, send.slices)},
+	 [](World& world, std::uint8_t* args) {
+		 as<fbufs_call>(args).receiver = world.channel.receiver;
+		 as<fbufs_call>(args).send.messages = address(&world.message);
+		 as<fbufs_call>(args).send.slices = address(&world.slice);
+		 as<fbufs_call>(args).send.count = 1;
+		 as<fbufs_call>(args).send.nslices = 1;
+		 as<fbufs_call>(args).receive.messages = address(&world.answer);
+		 as<fbufs_call>(args).receive.slices = address(&world.answer_slice);
+		 as<fbufs_call>(args).receive.count = 1;
+		 as<fbufs_call>(args).receive.nslices = 1;
 	 }},
 	{"Receive", FBUFS_RECEIVE, SIZED(fbufs_receive), FBUFS_DONTWAIT, On::receiver, true, false, 1, -1,
 	 {AT(fbufs_receive, messages), AT(fbufs_receive, slices), AT(fbufs_receive, release)},

@@ -234,6 +234,32 @@ int die_waiting(int socket, const Fd&, const Fd& receiver)
 	return 1;
 }
 
+// A call whose answer never comes: what it sent stays queued.
+int die_calling(int socket, const Fd& sender, const Fd& receiver)
+{
+	const Originator origin;
+	CHILD_EXPECT(attach(sender, origin.domain) == 0);
+	CHILD_EXPECT(attach(receiver, origin.domain) == 0);
+	const Channel silent(origin.domain, origin.domain);
+	fbufs_message message = {}, answer = {};
+	message.slices = 1;
+	fbufs_slice slice = {}, answer_slice = {};
+	slice.fbuf = alloc_one(sender).fbuf;
+	slice.length = page;
+	fbufs_call args = {};
+	args.size = sizeof(args);
+	args.receiver = silent.receiver;
+	args.send.messages = address(&message);
+	args.send.slices = address(&slice);
+	args.send.count = args.send.nslices = 1;
+	args.receive.messages = address(&answer);
+	args.receive.slices = address(&answer_slice);
+	args.receive.count = args.receive.nslices = 1;
+	tell(socket, 'k');
+	(void)call(sender, FBUFS_CALL, args);
+	return 1;
+}
+
 // Sends to itself: some fbufs are queued, some held, some sent on from what is held.
 int die_holding(int socket, const Fd& sender, const Fd& receiver)
 {
@@ -292,8 +318,8 @@ TEST_P(Rule06DeathLeavesNothing, AtAnyPoint)
 INSTANTIATE_TEST_SUITE_P(Deaths, Rule06DeathLeavesNothing,
 			 ::testing::Values(Death{"Owning", die_owning}, Death{"Sending", die_sending},
 					   Death{"Copying", die_copying}, Death{"SendingAFile", die_sending_a_file},
-					   Death{"Waiting", die_waiting}, Death{"Holding", die_holding},
-					   Death{"PassedOn", die_passed_on}),
+					   Death{"Waiting", die_waiting}, Death{"Calling", die_calling},
+					   Death{"Holding", die_holding}, Death{"PassedOn", die_passed_on}),
 			 [](const auto& death) { return std::string(death.param.name); });
 
 TEST(Rule06DeathOfTheOriginator, WhatReceiversHoldStays)

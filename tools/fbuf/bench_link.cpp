@@ -156,6 +156,12 @@ void link::open_forwarder(link&)
 	open_producer();
 }
 
+void link::exchange(std::uint64_t sent, link& back, std::uint64_t received)
+{
+	produce(sent, 1);
+	back.consume(received, 1);
+}
+
 void link::forward(link& in, std::uint64_t first, unsigned count)
 {
 	source_ = &in;

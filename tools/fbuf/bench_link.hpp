@@ -90,6 +90,9 @@ public:
 	// Receive and consume as many as are there, at least 1 and at most `most`; returns how many.
 	// Throws tool::failure when a message is not the one with that number.
 	virtual unsigned consume(std::uint64_t first, unsigned most) = 0;
+	// Produce message `sent` and consume message `received` of `back`, a link of the same mechanism that this
+	// process has opened for that: with less than a call each, where that can be had.
+	virtual void exchange(std::uint64_t sent, link& back, std::uint64_t received);
 	// Send on what `in` has consumed last.
 	virtual void forward(link& in, std::uint64_t first, unsigned count);
 	// A message consumed last; it can be read until the next is consumed.

@@ -97,6 +97,18 @@ public:
 			check_words(held_[i].data(), first + i, shape_.how);
 		return count;
 	}
+	void exchange(std::uint64_t sent, link& back, std::uint64_t received) override
+	{
+		if (copying_)
+			return link::exchange(sent, back, received);
+		auto& from = static_cast<fbufs_link&>(back);
+		auto buffer = next_buffer();
+		write_words(buffer.data().first(shape_.bytes), sent, shape_.how);
+		(void)expect(sender_->call(std::move(buffer), shape_.bytes, sent, *from.receiver_,
+					   std::span(from.held_).first(1)),
+			     "cannot call");
+		check_words(from.held_[0].data(), received, shape_.how);
+	}
 	void forward(link& in, std::uint64_t first, unsigned count) override
 	{
 		onward_.clear();

@@ -151,10 +151,10 @@ public:
 	{
 		there.open_consumer(0);
 		back.open_producer();
-		for (std::uint64_t i = 0; i < end; i++) {
-			there.consume(i, 1);
-			back.produce(i, 1);
-		}
+		there.consume(0, 1);
+		for (std::uint64_t i = 0; i + 1 < end; i++)
+			back.exchange(i, there, i + 1);
+		back.produce(end - 1, 1);
 		stay();
 	}
 	void play(link& there, link& back, std::uint64_t warm_up)
@@ -162,10 +162,7 @@ public:
 		there.open_producer();
 		back.open_consumer(0);
 		settle();
-		const auto round = [&](std::uint64_t i) {
-			there.produce(i, 1);
-			back.consume(i, 1);
-		};
+		const auto round = [&](std::uint64_t i) { there.exchange(i, back, i); };
 		std::uint64_t at = 0;
 		while (at < warm_up)
 			round(at++);

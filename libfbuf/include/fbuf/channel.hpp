@@ -85,6 +85,8 @@ struct sent {
 	std::size_t messages_copied = 0; ///< of the messages, those copied into the queue instead of handed over
 };
 
+class receiver;
+
 /// The sending end of a channel.
 ///
 /// Keeps fbufs of the channel at hand, so that in the steady state allocate() makes no system call:
@@ -128,6 +130,14 @@ public:
 	/// meanwhile does what the pool was made for (store_to_lent). Destroyed before, it is given away.
 	/// Errors: as above, and permission_denied: it is not home yet.
 	[[nodiscard]] result<sent> lend(buffer& own, std::size_t length, std::uint64_t cookie = 0);
+
+	/// Send as send() of a buffer does, then wait for messages as @p from.receive(out) does: a request and
+	/// its answer, or an answer and the next request, with one system call. A message on the way is
+	/// handed over, never copied. Returns how many messages were received.
+	/// Errors: as of send(), and the buffer is untouched; or as of receiver::receive(), and it is empty:
+	/// it was sent, and from.receive() goes on. invalid_argument: @p from is no receiver.
+	[[nodiscard]] result<std::size_t> call(buffer&& own, std::size_t length, std::uint64_t cookie, receiver& from,
+					       std::span<message> out);
 
 	/// Send messages with one system call and one TLB flush. Those that were sent are empty
 	/// afterwards, the rest is untouched. Waits until all are queued; non-blocking, sends what fits.
@@ -192,6 +202,7 @@ private:
 	{
 		return copies(length) && !own.lent_;
 	}
+	struct single;
 	result<sent> send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
 			      std::uint64_t wanted);
 	result<sent> send_copy(std::span<const std::byte> bytes, std::uint64_t cookie);
@@ -236,6 +247,7 @@ public:
 
 private:
 	friend class domain;
+	friend class sender; // call()
 	receiver(detail::domain_state* domain, endpoint&& end);
 	void swap(receiver& other) noexcept
 	{
@@ -249,7 +261,8 @@ private:
 		std::size_t message = 0;
 		std::size_t slice = 0;
 	};
-	result<std::size_t> fetch(std::span<message> out);
+	template <typename Args, typename First>
+	result<std::size_t> fetch(std::span<message> out, Args& args, const First& first);
 	result<std::size_t> hand_out(std::span<message> out, position at, std::size_t behind);
 	void keep(position at, std::size_t count);
 	result<std::size_t> receive_waiting(std::span<message> out);

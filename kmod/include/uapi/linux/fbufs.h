@@ -603,6 +603,37 @@ struct fbufs_receive {
 
 #define FBUFS_RECEIVE _IO(FBUFS_TYPE, 0x24)
 
+/**
+ * struct fbufs_call - send messages, then receive some (FBUFS_CALL, sending end)
+ * @size: sizeof(struct fbufs_call)
+ * @flags: FBUFS_DONTWAIT, for both
+ * @receiver: descriptor of the receiving end, of the same process
+ * @out_sent: how many messages are queued
+ * @send: what to send, as by FBUFS_SEND; its size and flags are 0
+ * @receive: what to receive, as by FBUFS_RECEIVE; its size and flags are 0
+ *
+ * For a request and its answer, or an answer and the next request, in one system
+ * call: when all of @send is queued, it goes on as FBUFS_RECEIVE on @receiver does,
+ * whose result it has. Where fewer are queued it returns 0, and has released and
+ * received nothing; FBUFS_SEND says why, when it is told to send the next one.
+ *
+ * Before anything is sent: EBADF: @receiver is no open descriptor. EINVAL: it is no
+ * receiving end; also what both calls refuse by the form of their arguments. ENXIO:
+ * either end is not attached. EPERM, ENODEV: of either end. Otherwise, while
+ * @out_sent is 0, the errors of FBUFS_SEND; with @out_sent as many as were to be
+ * sent, those of FBUFS_RECEIVE, by which to go on: EINTR, too, comes then.
+ */
+struct fbufs_call {
+	__u32 size;
+	__u32 flags;
+	__s32 receiver;
+	__u32 out_sent;
+	struct fbufs_send send;
+	struct fbufs_receive receive;
+};
+
+#define FBUFS_CALL _IO(FBUFS_TYPE, 0x25)
+
 /* Where an operation takes place in what its descriptor stands for. */
 #define FBUFS_IO_HERE (~0ULL)		/* the file position; for streams the only one */
 
