@@ -639,7 +639,6 @@ static noinline int get_foreign_args(const struct ioctl_call *call, union ioctl_
 				     void __user *from)
 {
 	u32 user_size;
-	int err;
 
 	if (get_user(user_size, (u32 __user *)from))
 		return -EFAULT;
@@ -647,8 +646,7 @@ static noinline int get_foreign_args(const struct ioctl_call *call, union ioctl_
 		return -EINVAL;
 	if (user_size > PAGE_SIZE)
 		return -E2BIG;
-	err = copy_struct_from_user(args, call->size, from, user_size);
-	return err;
+	return copy_struct_from_user(args, call->size, from, user_size);
 }
 
 static int get_args(const struct ioctl_call *call, union ioctl_args *args,

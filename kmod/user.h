@@ -86,8 +86,8 @@ fault:
 }
 
 /*
- * Whether user_store() of these would succeed, which are at least 8 bytes and less than a page: the first
- * and the last of them are stored.
+ * Whether user_store() of these would succeed, which are at least 8 bytes and less than
+ * a page: the first and the last word of them are stored.
  */
 static __always_inline int user_probe(void __user *to, const void *from, size_t bytes)
 {
