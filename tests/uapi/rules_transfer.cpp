@@ -284,6 +284,30 @@ TEST_P(EntriesOfAVector, Rule12MadeTogetherEachWhereItShouldBe)
 	}
 }
 
+// More slices than are made ready at a time, in one message.
+TEST_P(EntriesOfAVector, Rule12MadeForAllSlicesOfAMessage)
+{
+	std::vector<fbufs_buffer> buffers(100);
+	ASSERT_EQ(alloc(sender_, page, buffers), 100);
+	std::vector<fbufs_message> messages(1);
+	std::vector<fbufs_slice> slices(buffers.size());
+	messages[0].slices = static_cast<std::uint32_t>(slices.size());
+	for (std::size_t i = 0; i < slices.size(); i++) {
+		write({buffers[i], 1}, 7);
+		slices[i].fbuf = buffers[i].fbuf;
+		slices[i].length = page;
+	}
+	ASSERT_EQ(send(sender_, messages, slices, FBUFS_DONTWAIT), 1);
+	for (const Receiver& receiver : receivers_) {
+		ASSERT_EQ(receive(receiver.end, messages, slices, FBUFS_DONTWAIT), 1);
+		const std::uint64_t before = receiver.faults();
+		for (const fbufs_buffer& buffer : buffers)
+			expect(receiver.window, {buffer, 1}, 7);
+		EXPECT_EQ(receiver.faults(), before);
+		EXPECT_EQ(handles(receiver.domain, FBUFS_RELEASE, {messages[0].message}), 1);
+	}
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, EntriesOfAVector,
 			 ::testing::Values(0u, FBUFS_CHANNEL_VOLATILE | 0u, FBUFS_CHANNEL_UNCACHED | 0u,
 					   FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED));
