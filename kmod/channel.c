@@ -295,7 +295,14 @@ bool channel_is_kernels(const struct fbufs_end *end)
 	return domain && !domain->mm;
 }
 
-/* Whether the caller may use the end: 0, -ENXIO, -EPERM, -ENODEV. */
+static int end_check(const struct fbufs_end *end)
+{
+	struct fbufs_domain *domain = READ_ONCE(end->domain);
+
+	return domain ? domain_check(domain) : -ENXIO;
+}
+
+/* Whether the caller may use the end, in a call that counts: 0, -ENXIO, -EPERM, -ENODEV. */
 int channel_check_end(struct fbufs_end *end)
 {
 	struct fbufs_domain *domain = READ_ONCE(end->domain);
@@ -977,7 +984,8 @@ static int sender_wait(struct fbufs_end *end, bool pool_full, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
-	end_give_way(end);
+	if (!sender_can_go_on(end))
+		end_give_way(end);
 	if (pool_full)
 		return transfer_wait(end->domain);
 	return wait_event_interruptible(end->wait, sender_can_go_on(end)) ? -EINTR : 0;
@@ -1279,15 +1287,19 @@ static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
 	return 0;
 }
 
+static bool receiver_can_go_on(const struct fbufs_end *end)
+{
+	return receiver_queued(end) || sender_is_gone(end->channel) || READ_ONCE(end->gone);
+}
+
 /* Wait for messages: 0 when there is something to look at, -EAGAIN, -EINTR. */
 static int receiver_wait(struct fbufs_end *end, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
-	end_give_way(end);
-	return wait_event_interruptible(end->wait, receiver_queued(end) ||
-						  sender_is_gone(end->channel) ||
-						  READ_ONCE(end->gone)) ? -EINTR : 0;
+	if (!receiver_can_go_on(end))
+		end_give_way(end);
+	return wait_event_interruptible(end->wait, receiver_can_go_on(end)) ? -EINTR : 0;
 }
 
 static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *receive, bool wait)
@@ -1371,7 +1383,7 @@ long channel_call(struct fbufs_end *end, struct fbufs_end *receiver, struct fbuf
 	long done = channel_check_end(end);
 
 	if (!done)
-		done = channel_check_end(receiver);
+		done = end_check(receiver);
 	if (!done)
 		done = send_all(end, &call->send, wait_room);
 	if (done < 0)

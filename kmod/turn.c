@@ -4,6 +4,7 @@
 #include <linux/minmax.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
 #include <linux/time64.h>
 
 #include "turn.h"
@@ -19,7 +20,7 @@
  */
 static bool turn_give_realtime(struct task_struct *to)
 {
-	if (READ_ONCE(to->prio) != current->prio || !READ_ONCE(to->on_rq) ||
+	if (signal_pending(current) || READ_ONCE(to->prio) != current->prio || !READ_ONCE(to->on_rq) ||
 	    task_cpu(to) != raw_smp_processor_id())
 		return false;
 	yield();

@@ -430,6 +430,15 @@ receiver::~receiver()
 	(void)domain_->flush();
 }
 
+// A message whose handle is among those to be released, unless it is another domain's.
+[[gnu::always_inline]] inline void receiver::drop(message& which)
+{
+	if (which.domain_ == domain_)
+		which.forget();
+	else
+		which.release();
+}
+
 // Receive into the scratch area, and release what @p out holds. @p args are to become the arguments of the first
 // call, which is @p first's to make. Returns how many messages.
 template <typename Args, typename First>
@@ -441,15 +450,14 @@ template <typename Args, typename First>
 		use.messages.resize(out.size());
 	if (use.slices.size() < out.size())
 		use.slices.resize(out.size());
-	std::size_t releases = domain_->take_releases(use.releases, out.size());
+	const std::size_t pending = domain_->take_releases(use.releases, out.size());
+	std::size_t releases = pending;
 	std::uint64_t* const released = use.releases.data();
 	for (message& each : out) {
-		if (each.domain_ != domain_) {
-			each.release();
-			continue;
-		}
-		released[releases++] = each.handle_;
-		each.forget();
+		if (each.domain_ == domain_) [[likely]]
+			released[releases++] = each.handle_;
+		if constexpr (!First::may_refuse)
+			drop(each);
 	}
 
 	args.messages = sys::pointer(use.messages.data());
@@ -459,6 +467,15 @@ template <typename Args, typename First>
 	args.release = sys::pointer(use.releases.data());
 	args.nrelease = static_cast<std::uint32_t>(releases);
 	long done = first();
+	if constexpr (First::may_refuse) {
+		if (first.refused()) [[unlikely]] {
+			for (std::size_t i = 0; i < pending; i++)
+				domain_->release_later(released[i]);
+			return sys::failure(static_cast<int>(-done));
+		}
+		for (message& each : out)
+			drop(each);
+	}
 	for (;; done = sys::call_once(end_.fd(), FBUFS_RECEIVE, &args)) {
 		const bool longer = done == -EMSGSIZE && args.nslices < FBUFS_MAX_SLICES;
 		if (!longer && (done != -EINTR || sys::may_interrupt()))
@@ -467,6 +484,7 @@ template <typename Args, typename First>
 		args.size = sizeof(args);
 		args.release += args.out_released * sizeof(std::uint64_t);
 		args.nrelease -= args.out_released;
+		args.out_released = 0;
 		if (longer) {
 			use.slices.resize(FBUFS_MAX_SLICES);
 			args.slices = sys::pointer(use.slices.data());
@@ -544,12 +562,21 @@ template <typename Args, typename First>
 	return hand_out(out.first(count), scratch_->next, waiting - count);
 }
 
+// The first call of receive().
+struct receiver::just_receive {
+	static constexpr bool may_refuse = false;
+	int fd;
+	fbufs_receive& args;
+
+	long operator()() const noexcept { return sys::call_once(fd, FBUFS_RECEIVE, &args); }
+};
+
 result<std::size_t> receiver::receive(std::span<message> out)
 {
 	if (scratch_->waiting) [[unlikely]]
 		return receive_waiting(out);
 	auto args = sys::sized<fbufs_receive>();
-	const auto count = fetch(out, args, [&] { return sys::call_once(end_.fd(), FBUFS_RECEIVE, &args); });
+	const auto count = fetch(out, args, just_receive{end_.fd(), args});
 	return count ? hand_out(out.first(*count), {}, 0) : count;
 }
 
@@ -576,6 +603,23 @@ result<void> receiver::set_nonblocking(bool nonblocking)
 
 // --- both --------------------------------------------------------------------------
 
+// The first call of call(). It is refused as long as nothing was sent.
+struct sender::send_and_receive {
+	static constexpr bool may_refuse = true;
+	int fd;
+	fbufs_call& args;
+
+	long operator()() const noexcept
+	{
+		long done = 0;
+		do
+			done = sys::call_once(fd, FBUFS_CALL, &args);
+		while (done == -EINTR && refused() && !sys::may_interrupt());
+		return done;
+	}
+	[[nodiscard]] bool refused() const noexcept { return args.out_sent == 0; }
+};
+
 result<std::size_t> sender::call(buffer&& own, std::size_t length, std::uint64_t cookie, receiver& from,
 				 std::span<message> out)
 {
@@ -591,23 +635,11 @@ result<std::size_t> sender::call(buffer&& own, std::size_t length, std::uint64_t
 	auto args = sys::sized<fbufs_call>();
 	args.receiver = from.fd();
 	one.put_into(args.send, own.size_, cache_->wanted(2));
-	long refused = 0;
-	const auto count = from.fetch(out, args.receive, [&] {
-		long done = 0;
-		do
-			done = sys::call_once(end_.fd(), FBUFS_CALL, &args);
-		while (done == -EINTR && args.out_sent == 0 && !sys::may_interrupt());
-		if (args.out_sent == 0) {
-			refused = done;
-			return -long{ECANCELED}; // whatever it was, it is no reason to receive
-		}
-		if (args.send.out_refilled)
-			cache_->refill({one.fresh, args.send.out_refilled}, own.size_);
+	const auto count = from.fetch(out, args.receive, send_and_receive{end_.fd(), args});
+	if (args.out_sent) [[likely]]
 		own.cache_ = nullptr;
-		return done;
-	});
-	if (refused)
-		return sys::failure(static_cast<int>(-refused));
+	if (args.send.out_refilled)
+		cache_->refill({one.fresh, args.send.out_refilled}, own.size_);
 	return count ? from.hand_out(out.first(*count), {}, 0) : count;
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 #include <ranges>
 
 namespace fbuf::detail {
@@ -102,11 +103,10 @@ std::size_t buffer_cache::wanted(std::size_t target) noexcept
 	return count_ < target ? target - count_ : 0;
 }
 
-void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes)
+void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes) noexcept
 {
 	std::unique_lock guard(lock_);
-	if (page_round(bytes) == bytes_) {
-		make_room(count_ + fresh.size());
+	if (page_round(bytes) == bytes_ && make_room(count_ + fresh.size())) {
 		// Last home, first used: its lines are still warm.
 		for (const auto& each : std::views::reverse(fresh))
 			ready_[count_++] = {each.fbuf, domain_->own(each.position)};
@@ -117,16 +117,19 @@ void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes
 		give_up(each.fbuf);
 }
 
-// Room for so many. Under the lock.
-void buffer_cache::make_room(std::size_t count)
+// Room for so many, if there is memory for it. Under the lock.
+bool buffer_cache::make_room(std::size_t count) noexcept
 {
 	if (count <= room_)
-		return;
+		return true;
 	const std::size_t room = std::max({count, 2 * room_, most_ahead});
-	auto larger = std::make_unique<entry[]>(room);
+	std::unique_ptr<entry[]> larger(new (std::nothrow) entry[room]);
+	if (!larger)
+		return false;
 	std::copy_n(ready_.get(), count_, larger.get());
 	ready_ = std::move(larger);
 	room_ = room;
+	return true;
 }
 
 void buffer_cache::give_back_other(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept
@@ -134,8 +137,7 @@ void buffer_cache::give_back_other(std::uint64_t handle, std::byte* data, std::s
 	// Only the module knows whether one that was lent is home.
 	if (!lent) {
 		const std::lock_guard guard(lock_);
-		if (size == bytes_) {
-			make_room(count_ + 1);
+		if (size == bytes_ && make_room(count_ + 1)) {
 			ready_[count_++] = {handle, data};
 			return;
 		}
@@ -270,7 +272,11 @@ std::size_t domain_state::take_releases(std::vector<std::uint64_t>& into, std::s
 result<void> domain_state::flush()
 {
 	std::vector<std::uint64_t> which;
-	if (take_releases(which, 0) == 0)
+	{
+		const std::lock_guard guard(releases_lock_);
+		which.swap(releases_);
+	}
+	if (which.empty())
 		return {};
 	const long done = sys::handles(fd_, FBUFS_RELEASE, which);
 	if (done < 0)

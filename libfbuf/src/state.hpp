@@ -89,7 +89,8 @@ public:
 	std::size_t take_ready(std::size_t bytes, std::span<packet> out) noexcept;
 	// Whether a send should ask for more, and how many: fills room of that many.
 	std::size_t wanted(std::size_t target) noexcept;
-	void refill(std::span<const fbufs_buffer> fresh, std::size_t bytes);
+	// What came with a send. Does not fail: what there is no room for is given up.
+	void refill(std::span<const fbufs_buffer> fresh, std::size_t bytes) noexcept;
 	// Give up what is at hand. Whether there was any.
 	bool drop_ready() noexcept;
 	// An fbuf that the module allocated for this descriptor.
@@ -134,7 +135,7 @@ private:
 	}
 	// Of another length, or one more than there is room for, or one that is not kept at all.
 	void give_back_other(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept;
-	void make_room(std::size_t count);
+	bool make_room(std::size_t count) noexcept;
 	void give_up(std::uint64_t handle) noexcept;
 
 	domain_state* domain_;

@@ -102,7 +102,8 @@ TEST(LibCall, RefusedItLeavesTheBuffer)
 	EXPECT_EQ(buffer.data()[0], std::byte{1});
 }
 
-// What @p out held before is released with the call, also with one that fails.
+// What @p out held before is released with the call, also with one whose receive fails, and kept by one that is
+// refused.
 TEST(LibCall, ReleasesWhatWasThere)
 {
 	Both both;
@@ -122,7 +123,11 @@ TEST(LibCall, ReleasesWhatWasThere)
 	both.answer_with(5);
 	ASSERT_EQ(*both.replied.receive(both.answer), 1u);
 	buffer = Both::marked(both.reply, 6);
-	EXPECT_FALSE(both.ask.call(std::move(buffer), 1, 0, both.replied, both.answer));
+	EXPECT_EQ(both.ask.call(std::move(buffer), 1, 0, both.replied, both.answer).error(), std::errc::broken_pipe);
+	EXPECT_TRUE(buffer);
+	EXPECT_EQ(both.domain.count()->releases, 2u);
+	EXPECT_EQ(mark_of(both.answer[0]), 5) << "still held, and read";
+	both.answer[0].release();
 	EXPECT_TRUE(both.replied.wait(0ms)) << "flushes releases";
 	EXPECT_EQ(both.domain.count()->releases, 3u);
 }
@@ -180,6 +185,43 @@ TEST(Signals, CallSaysWhatWasSent)
 		}
 		EXPECT_FALSE(buffer);
 		EXPECT_EQ(both.asked.end().info()->queued, 1u) << "asked once";
+	}
+}
+
+// While it waits for room nothing was sent: the call is made again after a handler that restarts, and sends once; after
+// another one the buffer is still the caller's.
+TEST(Signals, CallThatWaitsForRoomSendsOnce)
+{
+	for (const int flags : {SA_RESTART, 0}) {
+		Both both(2);
+		for (int i = 0; i < 2; i++)
+			ASSERT_TRUE(both.ask.send(Both::marked(both.ask, i), 1));
+		both.answer_with(9);
+		auto buffer = Both::marked(both.ask, 2);
+		uapi::Blocked call([&] {
+			const auto done = both.ask.call(std::move(buffer), 1, 0, both.replied, both.answer);
+			return done ? static_cast<long>(*done) : -static_cast<long>(done.error().value());
+		});
+		struct sigaction action = {};
+		action.sa_handler = [](int) {};
+		action.sa_flags = flags;
+		::sigaction(SIGUSR1, &action, nullptr);
+		EXPECT_TRUE(call.waits());
+		if (!flags) {
+			call.interrupt();
+			EXPECT_EQ(call.result(), -EINTR);
+			EXPECT_TRUE(buffer);
+			EXPECT_EQ(both.asked.end().info()->queued, 2u);
+			continue;
+		}
+		for (int i = 0; i < 10; i++)
+			call.signal();
+		EXPECT_TRUE(call.waits());
+		for (int i = 0; i < 3; i++)
+			EXPECT_EQ(mark_of(*both.asked.receive()), i);
+		EXPECT_EQ(call.result(), 1);
+		EXPECT_FALSE(buffer);
+		EXPECT_EQ(both.asked.end().info()->queued, 0u) << "sent once";
 	}
 }
 

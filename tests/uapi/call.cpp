@@ -79,8 +79,10 @@ struct Caller {
 	{
 		const auto before = gauges(from.domain);
 		const std::uint32_t queued = sent(), answered = waiting();
+		args.out_sent = args.send.out_refilled = args.receive.out_released = 77;
 		EXPECT_EQ(run(), refusal) << what;
 		EXPECT_EQ(args.out_sent, 0u) << what;
+		EXPECT_EQ(args.send.out_refilled, 0u) << what;
 		EXPECT_EQ(args.receive.out_released, 0u) << what;
 		EXPECT_EQ(sent(), queued) << what;
 		EXPECT_EQ(waiting(), answered) << what;
@@ -118,6 +120,7 @@ TEST(Rule12Call, SendsAndReceivesInOneCall)
 	const auto after = counters(caller.from.domain);
 	EXPECT_EQ(after[FBUFS_COUNT_MESSAGES_SENT] - before[FBUFS_COUNT_MESSAGES_SENT], 1u);
 	EXPECT_EQ(after[FBUFS_COUNT_MESSAGES_RECEIVED] - before[FBUFS_COUNT_MESSAGES_RECEIVED], 1u);
+	EXPECT_EQ(after[FBUFS_COUNT_CALLS] - before[FBUFS_COUNT_CALLS], 2u) << "with the one that asks for it";
 	for (const fbufs_buffer& each : refill)
 		EXPECT_EQ(handles(caller.from.domain, FBUFS_FREE, {each.fbuf}), 1);
 	EXPECT_EQ(handles(caller.from.domain, FBUFS_RELEASE, {caller.answers[0].message}), 1);
@@ -227,6 +230,22 @@ TEST(Rule16Call, IsRefusedBeforeAnythingIsSent)
 	// It can all be had.
 	caller.fill();
 	EXPECT_EQ(caller.run(), 1);
+}
+
+// What goes out has a beginning and an end; where only the end can be written, nothing is sent either.
+TEST(Rule16Call, AStructureThatBeginsReadOnlyIsEfault)
+{
+	Caller caller;
+	void* const two = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	auto* const border = static_cast<std::uint8_t*>(two) + page;
+	void* const args = border - offsetof(fbufs_call, send);
+	std::memcpy(args, &caller.args, sizeof(caller.args));
+	::mprotect(two, page, PROT_READ);
+	EXPECT_EQ(::ioctl(caller.there.sender, FBUFS_CALL, args), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_EQ(caller.sent(), 0u);
+	EXPECT_EQ(caller.state(), FBUFS_STATE_OWNED);
+	::munmap(two, 2 * page);
 }
 
 TEST(Rule16Call, TheReceiverIsTheCallersOwn)

@@ -394,6 +394,41 @@ TEST_P(Ioctls, ReadOnlyStructureIsEfault)
 	expect_usable(world_);
 }
 
+// On two pages, the second of which can be read only: what goes out reaches to the end of a structure.
+TEST_P(Ioctls, AHalfReadOnlyStructureIsEfault)
+{
+	if (!GetParam().out)
+		return;
+	void* const two = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	auto* const border = static_cast<std::uint8_t*>(two) + page;
+	// The border is before each word of it in turn.
+	for (std::size_t before = 8; before < GetParam().size; before += 8) {
+		std::uint8_t* const args = border - before;
+		::mprotect(two, 2 * page, PROT_READ | PROT_WRITE);
+		std::memset(args, 0, GetParam().size);
+		fill(args);
+		::mprotect(border, page, PROT_READ);
+		expect_refused(args, -EFAULT, "read-only behind " + std::to_string(before));
+	}
+	::munmap(two, 2 * page);
+	expect_usable(world_);
+}
+
+// The module may not look behind a structure that says how short it is.
+TEST_P(Ioctls, TooShortAtTheEndOfMemoryIsEinval)
+{
+	std::uint8_t* const args = edge_ + page - 8;
+	std::memcpy(args, args_, 8);
+	as<std::uint32_t>(args) = 8;
+	expect_refused(args, -EINVAL, "8 bytes");
+	// And one that says it is longer than what is there.
+	std::uint8_t* const whole = edge_ + page - GetParam().size;
+	std::memcpy(whole, args_, GetParam().size);
+	as<std::uint32_t>(whole) = static_cast<std::uint32_t>(GetParam().size) + 8;
+	expect_refused(whole, -EFAULT, "a longer one");
+	expect_usable(world_);
+}
+
 TEST_P(Ioctls, BadArraysAreEfault)
 {
 	for (const int at : GetParam().pointers)

@@ -132,10 +132,11 @@ public:
 	[[nodiscard]] result<sent> lend(buffer& own, std::size_t length, std::uint64_t cookie = 0);
 
 	/// Send as send() of a buffer does, then wait for messages as @p from.receive(out) does: a request and
-	/// its answer, or an answer and the next request, with one system call. A message on the way is
-	/// handed over, never copied. Returns how many messages were received.
-	/// Errors: as of send(), and the buffer is untouched; or as of receiver::receive(), and it is empty:
-	/// it was sent, and from.receive() goes on. invalid_argument: @p from is no receiver.
+	/// its answer, or an answer and the next request, with one system call; with two, where the message is
+	/// below copy_below(). Returns how many messages were received.
+	/// Errors: as of send(), and the buffer and what @p out holds are untouched; or as of receiver::receive(),
+	/// and the buffer is empty: it was sent, and from.receive() goes on. invalid_argument: @p from is no
+	/// receiver.
 	[[nodiscard]] result<std::size_t> call(buffer&& own, std::size_t length, std::uint64_t cookie, receiver& from,
 					       std::span<message> out);
 
@@ -157,9 +158,9 @@ public:
 	[[nodiscard]] result<sent> send(std::span<const plain> messages);
 
 	/// Messages of fewer than @p bytes are copied into the queue instead of handed over: those of send() of
-	/// a buffer, of packets, and of plain bytes; not aggregates, and not what is lent. In secure mode that is
-	/// cheaper for small ones, for no write access has to be taken away and given back; such a message is
-	/// locked on any channel. A buffer that was sent so can be allocated again at once: unlike others, its
+	/// a buffer, of packets, and of plain bytes, and of call(); not aggregates, and not what is lent. In secure
+	/// mode that is cheaper for small ones, for no write access has to be taken away and given back; such a message
+	/// is locked on any channel. A buffer that was sent so can be allocated again at once: unlike others, its
 	/// memory may change under spans taken before. Which size to set `fbuf bench crossover` says. At first
 	/// 0: nothing is copied. Messages of more than most_copied bytes never are.
 	void copy_below(std::size_t bytes) noexcept { copy_below_ = bytes; }
@@ -203,6 +204,7 @@ private:
 		return copies(length) && !own.lent_;
 	}
 	struct single;
+	struct send_and_receive;
 	result<sent> send_one(const buffer& own, std::size_t length, std::uint64_t cookie, std::uint32_t flags,
 			      std::uint64_t wanted);
 	result<sent> send_copy(std::span<const std::byte> bytes, std::uint64_t cookie);
@@ -261,6 +263,8 @@ private:
 		std::size_t message = 0;
 		std::size_t slice = 0;
 	};
+	struct just_receive;
+	void drop(message& which);
 	template <typename Args, typename First>
 	result<std::size_t> fetch(std::span<message> out, Args& args, const First& first);
 	result<std::size_t> hand_out(std::span<message> out, position at, std::size_t behind);

@@ -619,9 +619,12 @@ struct fbufs_receive {
  *
  * Before anything is sent: EBADF: @receiver is no open descriptor. EINVAL: it is no
  * receiving end; also what both calls refuse by the form of their arguments. ENXIO:
- * either end is not attached. EPERM, ENODEV: of either end. Otherwise, while
- * @out_sent is 0, the errors of FBUFS_SEND; with @out_sent as many as were to be
- * sent, those of FBUFS_RECEIVE, by which to go on: EINTR, too, comes then.
+ * either end is not attached. EPERM, ENODEV: of either end. Otherwise, with
+ * @out_sent less than @send.count, the errors of FBUFS_SEND; with all of them sent
+ * those of FBUFS_RECEIVE, by which to go on: EINTR, too, comes then.
+ *
+ * The two parts stay as they are here, whatever FBUFS_SEND and FBUFS_RECEIVE learn:
+ * that comes behind them.
  */
 struct fbufs_call {
 	__u32 size;
