@@ -984,8 +984,7 @@ static int sender_wait(struct fbufs_end *end, bool pool_full, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
-	if (!sender_can_go_on(end))
-		end_give_way(end);
+	end_give_way(end);
 	if (pool_full)
 		return transfer_wait(end->domain);
 	return wait_event_interruptible(end->wait, sender_can_go_on(end)) ? -EINTR : 0;
@@ -1297,8 +1296,7 @@ static int receiver_wait(struct fbufs_end *end, bool wait)
 {
 	if (!wait)
 		return -EAGAIN;
-	if (!receiver_can_go_on(end))
-		end_give_way(end);
+	end_give_way(end);
 	return wait_event_interruptible(end->wait, receiver_can_go_on(end)) ? -EINTR : 0;
 }
 

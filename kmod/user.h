@@ -25,6 +25,12 @@ static __always_inline int user_fetch(void *to, const void __user *from, size_t 
 		return copy_from_user(to, from, bytes) ? -EFAULT : 0;
 	if (!user_read_access_begin(in, bytes))
 		return -EFAULT;
+	for (; bytes >= 4 * sizeof(*out); bytes -= 4 * sizeof(*out), in += 4, out += 4) {
+		unsafe_get_user(out[0], &in[0], fault);
+		unsafe_get_user(out[1], &in[1], fault);
+		unsafe_get_user(out[2], &in[2], fault);
+		unsafe_get_user(out[3], &in[3], fault);
+	}
 	for (; bytes >= 2 * sizeof(*out); bytes -= 2 * sizeof(*out), in += 2, out += 2) {
 		unsafe_get_user(out[0], &in[0], fault);
 		unsafe_get_user(out[1], &in[1], fault);

@@ -106,7 +106,7 @@ std::size_t buffer_cache::wanted(std::size_t target) noexcept
 void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes) noexcept
 {
 	std::unique_lock guard(lock_);
-	if (page_round(bytes) == bytes_ && make_room(count_ + fresh.size())) {
+	if (page_round(bytes) == bytes_ && (count_ + fresh.size() <= room_ || make_room(count_ + fresh.size()))) {
 		// Last home, first used: its lines are still warm.
 		for (const auto& each : std::views::reverse(fresh))
 			ready_[count_++] = {each.fbuf, domain_->own(each.position)};

@@ -211,6 +211,7 @@ void measure(const char* mechanism, const options& want, bench::records& to)
 	for (const unsigned batch : batches) {
 		for (int i = 0; i < 64; i++)
 			by.allocate_and_free(batch);
+		bench::settle();
 		const std::uint64_t start = bench::now_ns();
 		bench::mark_begin();
 		for (std::uint64_t i = 0; i < want.rounds; i++)
