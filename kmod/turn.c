@@ -20,8 +20,8 @@
  */
 static bool turn_give_realtime(struct task_struct *to)
 {
-	if (signal_pending(current) || READ_ONCE(to->prio) != current->prio || !READ_ONCE(to->on_rq) ||
-	    task_cpu(to) != raw_smp_processor_id())
+	if (signal_pending(current) || READ_ONCE(to->prio) != current->prio ||
+	    !READ_ONCE(to->on_rq) || task_cpu(to) != raw_smp_processor_id())
 		return false;
 	yield();
 	return true;
