@@ -307,10 +307,9 @@ int channel_check_end(struct fbufs_end *end)
 {
 	struct fbufs_domain *domain = READ_ONCE(end->domain);
 
-	if (!domain)
-		return -ENXIO;
-	stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
-	return domain_check(domain);
+	if (domain)
+		stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
+	return end_check(end);
 }
 
 /**
@@ -1042,13 +1041,12 @@ static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 	return done;
 }
 
-/* As channel_send(), of an end that was checked. */
+/* As channel_send(), of an end that was checked, and with @out_refilled 0. */
 static long send_all(struct fbufs_end *end, struct fbufs_send *send, bool wait)
 {
 	bool wake = false;
 	long done;
 
-	send->out_refilled = 0;
 	end_pool(end);
 	done = send_messages(end, send, wait, &wake);
 	if (done >= 0 && send->refill_count)
@@ -1332,13 +1330,11 @@ static long receive_messages(struct fbufs_end *end, const struct fbufs_receive *
 	}
 }
 
-/* As channel_receive(), of an end that was checked, and with room for messages. */
+/* As channel_receive(), of an end that was checked, with room for messages and @out_released 0. */
 static long release_and_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait)
 {
-	int err;
+	int err = receive_release(end, receive);
 
-	receive->out_released = 0;
-	err = receive_release(end, receive);
 	return err ? err : receive_messages(end, receive, wait);
 }
 
@@ -1367,7 +1363,7 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
  * channel_call - FBUFS_CALL
  * @end: a sending end
  * @receiver: a receiving end
- * @call: the arguments, with room for messages; what goes out is set
+ * @call: the arguments, with room for messages; what goes out is 0, and set
  * @wait_room: for room
  * @wait_message: for a message
  *
