@@ -106,7 +106,7 @@ std::size_t buffer_cache::wanted(std::size_t target) noexcept
 void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes) noexcept
 {
 	std::unique_lock guard(lock_);
-	if (page_round(bytes) == bytes_ && (count_ + fresh.size() <= room_ || make_room(count_ + fresh.size()))) {
+	if (page_round(bytes) == bytes_ && make_room(count_ + fresh.size())) {
 		// Last home, first used: its lines are still warm.
 		for (const auto& each : std::views::reverse(fresh))
 			ready_[count_++] = {each.fbuf, domain_->own(each.position)};
@@ -117,11 +117,8 @@ void buffer_cache::refill(std::span<const fbufs_buffer> fresh, std::size_t bytes
 		give_up(each.fbuf);
 }
 
-// Room for so many, if there is memory for it. Under the lock.
-bool buffer_cache::make_room(std::size_t count) noexcept
+bool buffer_cache::grow(std::size_t count) noexcept
 {
-	if (count <= room_)
-		return true;
 	const std::size_t room = std::max({count, 2 * room_, most_ahead});
 	std::unique_ptr<entry[]> larger(new (std::nothrow) entry[room]);
 	if (!larger)

@@ -135,7 +135,9 @@ private:
 	}
 	// Of another length, or one more than there is room for, or one that is not kept at all.
 	void give_back_other(std::uint64_t handle, std::byte* data, std::size_t size, bool lent) noexcept;
-	bool make_room(std::size_t count) noexcept;
+	// Room for so many, if there is memory for it. Under the lock.
+	bool make_room(std::size_t count) noexcept { return count <= room_ || grow(count); }
+	bool grow(std::size_t count) noexcept;
 	void give_up(std::uint64_t handle) noexcept;
 
 	domain_state* domain_;
