@@ -344,38 +344,30 @@ TEST_F(FailNth, Call)
 	struct Scene : Path {
 		Channel back{actor.domain, actor.domain};
 		fbufs_buffer own = alloc_one(channel.sender);
-		fbufs_message message = {}, answer = {};
-		fbufs_slice slice = {}, answer_slice = {};
+		std::vector<fbufs_message> messages{1}, answers{1};
+		std::vector<fbufs_slice> slices{1}, answer_slices{1};
 		std::vector<fbufs_buffer> refill = std::vector<fbufs_buffer>(4);
-		std::uint64_t held = 0;
+		std::vector<std::uint64_t> held;
 		fbufs_call args = {};
 
 		Scene()
 		{
 			for (int i = 0; i < 2; i++)
 				EXPECT_EQ(send_one(back.sender, alloc_one(back.sender).fbuf, 0, page), 1);
-			held = Received(back.receiver).handle();
+			held = {Received(back.receiver).handle()};
 		}
 	};
 	EXPECT_GT(sweep([] { return Scene(); },
 			[](Scene& scene) {
-				scene.message.slices = 1;
-				scene.slice.fbuf = scene.own.fbuf;
-				scene.slice.length = page;
-				scene.args.size = sizeof(scene.args);
+				scene.messages[0].slices = 1;
+				scene.slices[0].fbuf = scene.own.fbuf;
+				scene.slices[0].length = page;
+				scene.args = call_args(scene.back.receiver, scene.messages, scene.slices, scene.answers,
+						       scene.answer_slices, scene.held);
 				scene.args.flags = FBUFS_DONTWAIT;
-				scene.args.receiver = scene.back.receiver;
-				scene.args.send.messages = address(&scene.message);
-				scene.args.send.slices = address(&scene.slice);
-				scene.args.send.count = scene.args.send.nslices = 1;
 				scene.args.send.refill = address(scene.refill.data());
 				scene.args.send.refill_bytes = 3 * page;
 				scene.args.send.refill_count = 4;
-				scene.args.receive.messages = address(&scene.answer);
-				scene.args.receive.slices = address(&scene.answer_slice);
-				scene.args.receive.count = scene.args.receive.nslices = 1;
-				scene.args.receive.release = address(&scene.held);
-				scene.args.receive.nrelease = 1;
 				return call(scene.channel.sender, FBUFS_CALL, scene.args);
 			},
 			[](Scene& scene, long result) {

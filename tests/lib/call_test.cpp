@@ -40,12 +40,27 @@ struct Both {
 		buffer.data()[0] = static_cast<std::byte>(mark);
 		return buffer;
 	}
+	// How many messages were received, or -errno.
+	long call(fbuf::buffer& buffer)
+	{
+		const auto done = ask.call(std::move(buffer), 1, 0, replied, answer);
+		return done ? static_cast<long>(*done) : -static_cast<long>(done.error().value());
+	}
 	void answer_with(int mark) { reply.send(marked(reply, mark), 1).value(); }
 };
 
 int mark_of(const fbuf::message& message)
 {
 	return std::to_integer<int>(message.data()[0]);
+}
+
+// A handler of what uapi::Blocked disturbs calls with, which sets one of its own first.
+void handle_signals(int flags)
+{
+	struct sigaction action = {};
+	action.sa_handler = [](int) {};
+	action.sa_flags = flags;
+	::sigaction(SIGUSR1, &action, nullptr);
 }
 
 // Both sides call each other; each answer is that of its question, and nothing is left of them. They know each other by
@@ -161,14 +176,8 @@ TEST(Signals, CallSaysWhatWasSent)
 	for (const int flags : {SA_RESTART, 0}) {
 		Both both;
 		auto buffer = Both::marked(both.ask, 1);
-		uapi::Blocked call([&] {
-			const auto done = both.ask.call(std::move(buffer), 1, 0, both.replied, both.answer);
-			return done ? static_cast<long>(*done) : -static_cast<long>(done.error().value());
-		});
-		struct sigaction action = {};
-		action.sa_handler = [](int) {};
-		action.sa_flags = flags;
-		::sigaction(SIGUSR1, &action, nullptr);
+		uapi::Blocked call([&] { return both.call(buffer); });
+		handle_signals(flags);
 		EXPECT_TRUE(call.waits());
 		if (flags) {
 			for (int i = 0; i < 10; i++)
@@ -195,14 +204,8 @@ TEST(Signals, CallThatWaitsForRoomSendsOnce)
 			ASSERT_TRUE(both.ask.send(Both::marked(both.ask, i), 1));
 		both.answer_with(9);
 		auto buffer = Both::marked(both.ask, 2);
-		uapi::Blocked call([&] {
-			const auto done = both.ask.call(std::move(buffer), 1, 0, both.replied, both.answer);
-			return done ? static_cast<long>(*done) : -static_cast<long>(done.error().value());
-		});
-		struct sigaction action = {};
-		action.sa_handler = [](int) {};
-		action.sa_flags = flags;
-		::sigaction(SIGUSR1, &action, nullptr);
+		uapi::Blocked call([&] { return both.call(buffer); });
+		handle_signals(flags);
 		EXPECT_TRUE(call.waits());
 		if (!flags) {
 			call.interrupt();

@@ -142,16 +142,29 @@ inline long add_receiver(int sender, Fd& receiver, std::uint32_t flags = 0)
 	return result;
 }
 
+// Where messages and slices are, or go to, for FBUFS_SEND, FBUFS_RECEIVE, and the parts of FBUFS_CALL.
+template <typename Args>
+void set_vectors(Args& args, const std::vector<fbufs_message>& messages, const std::vector<fbufs_slice>& slices)
+{
+	args.messages = address(messages.data());
+	args.slices = address(slices.data());
+	args.count = static_cast<std::uint32_t>(messages.size());
+	args.nslices = static_cast<std::uint32_t>(slices.size());
+}
+
+inline void set_release(fbufs_receive& args, const std::vector<std::uint64_t>& release)
+{
+	args.release = address(release.data());
+	args.nrelease = static_cast<std::uint32_t>(release.size());
+}
+
 inline long send(int sender, const std::vector<fbufs_message>& messages, const std::vector<fbufs_slice>& slices,
 		 std::uint32_t flags = 0)
 {
 	fbufs_send args = {};
 	args.size = sizeof(args);
 	args.flags = flags;
-	args.messages = address(messages.data());
-	args.slices = address(slices.data());
-	args.count = static_cast<std::uint32_t>(messages.size());
-	args.nslices = static_cast<std::uint32_t>(slices.size());
+	set_vectors(args, messages, slices);
 	return call(sender, FBUFS_SEND, args);
 }
 
@@ -194,13 +207,24 @@ inline long receive(int receiver, std::vector<fbufs_message>& messages, std::vec
 	fbufs_receive args = {};
 	args.size = sizeof(args);
 	args.flags = flags;
-	args.messages = address(messages.data());
-	args.slices = address(slices.data());
-	args.count = static_cast<std::uint32_t>(messages.size());
-	args.nslices = static_cast<std::uint32_t>(slices.size());
-	args.release = address(release.data());
-	args.nrelease = static_cast<std::uint32_t>(release.size());
+	set_vectors(args, messages, slices);
+	set_release(args, release);
 	return call(receiver, FBUFS_RECEIVE, args);
+}
+
+// The vectors are to stay where they are until the call is made.
+inline fbufs_call call_args(int receiver, const std::vector<fbufs_message>& messages,
+			    const std::vector<fbufs_slice>& slices, const std::vector<fbufs_message>& answers,
+			    const std::vector<fbufs_slice>& answer_slices,
+			    const std::vector<std::uint64_t>& release = {})
+{
+	fbufs_call args = {};
+	args.size = sizeof(args);
+	args.receiver = receiver;
+	set_vectors(args.send, messages, slices);
+	set_vectors(args.receive, answers, answer_slices);
+	set_release(args.receive, release);
+	return args;
 }
 
 inline std::vector<std::uint64_t> counters(int domain)

@@ -16,26 +16,6 @@ using namespace uapi;
 
 constexpr std::uint32_t depth = 4;
 
-fbufs_call call_args(int receiver, const std::vector<fbufs_message>& messages, const std::vector<fbufs_slice>& slices,
-		     const std::vector<fbufs_message>& answers, const std::vector<fbufs_slice>& answer_slices,
-		     const std::vector<std::uint64_t>& release)
-{
-	fbufs_call args = {};
-	args.size = sizeof(args);
-	args.receiver = receiver;
-	args.send.messages = address(messages.data());
-	args.send.slices = address(slices.data());
-	args.send.count = static_cast<std::uint32_t>(messages.size());
-	args.send.nslices = static_cast<std::uint32_t>(slices.size());
-	args.receive.messages = address(answers.data());
-	args.receive.slices = address(answer_slices.data());
-	args.receive.count = static_cast<std::uint32_t>(answers.size());
-	args.receive.nslices = static_cast<std::uint32_t>(answer_slices.size());
-	args.receive.release = address(release.data());
-	args.receive.nrelease = static_cast<std::uint32_t>(release.size());
-	return args;
-}
-
 // A domain, the only one of a process that can originate, and a channel each way: it is on both sides.
 struct Caller {
 	Originator from{64 * page};
@@ -58,6 +38,12 @@ struct Caller {
 		slices[0].fbuf = own.fbuf;
 		slices[0].length = page;
 		fill();
+	}
+	// One more fbuf to send.
+	void renew()
+	{
+		own = alloc_one(there.sender);
+		slices[0].fbuf = own.fbuf;
 	}
 	void fill() { args = call_args(back.receiver, messages, slices, answers, answer_slices, release); }
 	long run() { return uapi::call(there.sender, FBUFS_CALL, args); }
@@ -297,7 +283,7 @@ TEST(Rule16Call, WhatIsSentIsSaid)
 	EXPECT_EQ(caller.waiting(), 1u);
 	caller.release.clear();
 	for (const int which : {0, 1, 2}) {
-		caller.slices[0].fbuf = alloc_one(caller.there.sender).fbuf;
+		caller.renew();
 		caller.fill();
 		(which == 0 ? caller.args.receive.messages : caller.args.receive.slices) = 8;
 		if (which == 2)
@@ -320,15 +306,13 @@ TEST(Rule13Call, DoesNotWaitWhenAskedNotTo)
 	EXPECT_EQ(caller.args.out_sent, 1u);
 	EXPECT_EQ(handles(caller.from.domain, FBUFS_RELEASE, {Received(caller.there.receiver).handle()}), 1);
 	// By the descriptors: each for its own part.
-	caller.own = alloc_one(caller.there.sender);
-	caller.slices[0].fbuf = caller.own.fbuf;
+	caller.renew();
 	caller.fill();
 	::fcntl(caller.back.receiver, F_SETFL, O_NONBLOCK);
 	EXPECT_EQ(caller.run(), -EAGAIN);
 	EXPECT_EQ(caller.args.out_sent, 1u);
 	EXPECT_EQ(handles(caller.from.domain, FBUFS_RELEASE, {Received(caller.there.receiver).handle()}), 1);
-	caller.own = alloc_one(caller.there.sender);
-	caller.slices[0].fbuf = caller.own.fbuf;
+	caller.renew();
 	caller.fill_queue();
 	caller.answer();
 	caller.fill();
@@ -371,8 +355,7 @@ TEST(Rule14Call, SeesTheOtherSideGo)
 	caller.back.sender.reset();
 	EXPECT_EQ(call.result(), 0);
 	EXPECT_EQ(caller.args.out_sent, 1u);
-	caller.own = alloc_one(caller.there.sender);
-	caller.slices[0].fbuf = caller.own.fbuf;
+	caller.renew();
 	caller.there.receiver.reset();
 	caller.fill();
 	EXPECT_EQ(caller.run(), -EPIPE);
