@@ -149,6 +149,17 @@ static inline void access_free_from_kernel(struct fbufs_access *access)
 	access_unlock(access);
 }
 
+/* As access_home() if it is FREE then and nobody wants a notice; or false, and nothing happened. */
+static inline bool access_home_quietly(struct fbufs_access *access)
+{
+	if (access->state != FBUFS_STATE_SENT ||
+	    access->flags & ~(ACCESS_LOCKED | ACCESS_RW))
+		return false;
+	access->state = FBUFS_STATE_FREE;
+	access->flags &= ~ACCESS_LOCKED;
+	return true;
+}
+
 /* The last release. Returns who wants a notice: ACCESS_NOTICE, ACCESS_KERNEL. */
 static inline u8 access_home(struct fbufs_access *access)
 {

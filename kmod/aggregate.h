@@ -39,7 +39,6 @@ struct fbufs_segment {
  * @cookie: the sender's number
  * @length: bytes of all slices
  * @channel: it goes over, with a reference once it is sent
- * @next: in the channel's list of messages for re-use
  * @segments: the slices
  */
 struct fbufs_aggregate {
@@ -49,7 +48,6 @@ struct fbufs_aggregate {
 	u64 cookie;
 	u64 length;
 	struct fbufs_channel *channel;
-	struct fbufs_aggregate *next;
 	struct fbufs_segment segments[];
 };
 
@@ -62,6 +60,18 @@ static inline void aggregate_begin(struct fbufs_aggregate *aggregate,
 	aggregate->cookie = cookie;
 	aggregate->length = 0;
 	aggregate->channel = channel;
+}
+
+/* As aggregate_begin(), with the one slice that it has. */
+static inline void aggregate_make(struct fbufs_aggregate *aggregate, struct fbufs_channel *channel,
+				  u32 flags, u64 cookie, const struct fbufs_segment *segment)
+{
+	aggregate->nsegments = 1;
+	aggregate->flags = flags;
+	aggregate->cookie = cookie;
+	aggregate->length = segment->length;
+	aggregate->channel = channel;
+	aggregate->segments[0] = *segment;
 }
 
 /* One more slice, for which there is room. */

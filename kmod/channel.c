@@ -31,13 +31,10 @@ static atomic_t next_channel = ATOMIC_INIT(0);
 static void channel_destroy(struct kref *ref)
 {
 	struct fbufs_channel *channel = container_of(ref, struct fbufs_channel, ref);
-	struct fbufs_aggregate *aggregate;
 
 	WARN_ON_ONCE(channel->sender || channel->present);
-	while ((aggregate = channel->spare)) {
-		channel->spare = aggregate->next;
-		aggregate_free(aggregate);
-	}
+	while (channel->nspares)
+		aggregate_free(channel->spares[--channel->nspares]);
 	pool_classes_destroy(&channel->classes);
 	if (channel->pool)
 		pool_put(channel->pool);
@@ -464,26 +461,25 @@ static int sender_room(struct fbufs_end *end, u32 n, struct fbufs_aggregate **sp
 		room = -EPIPE;
 	else
 		room = min(channel_room(channel), n) ?: -EAGAIN;
-	while ((int)*nspares < room && channel->spare) {
-		spares[*nspares] = channel->spare;
-		channel->spare = channel->spare->next;
-		(*nspares)++;
+	if (room > 0) {
+		*nspares = min_t(u32, room, channel->nspares);
+		channel->nspares -= *nspares;
+		memcpy(spares, &channel->spares[channel->nspares], *nspares * sizeof(*spares));
 	}
-	channel->nspare -= *nspares;
 	spin_unlock(&channel->lock);
 	return room;
 }
 
+/* What sender_room() took and was not needed. Meanwhile others may have come. */
 static void channel_return_spares(struct fbufs_channel *channel,
-				  struct fbufs_aggregate **aggregates, u32 n)
+				  struct fbufs_aggregate **spares, u32 n)
 {
 	spin_lock(&channel->lock);
-	while (n--) {
-		aggregates[n]->next = channel->spare;
-		channel->spare = aggregates[n];
-		channel->nspare++;
-	}
+	while (n && channel->nspares < CHANNEL_SPARES)
+		channel->spares[channel->nspares++] = spares[--n];
 	spin_unlock(&channel->lock);
+	while (n)
+		aggregate_free(spares[--n]);
 }
 
 /*
@@ -573,6 +569,12 @@ static void send_prefetch(struct send_cursor *cursor)
 		copy_messages(cursor);
 	if (cursor->slice >= cursor->slice_to && cursor->slice < cursor->nslices)
 		copy_slices(cursor, cursor->slice);
+}
+
+/* Whether send_prefetch() has something to do. */
+static bool send_used_up(const struct send_cursor *cursor)
+{
+	return cursor->message >= cursor->message_to || cursor->slice >= cursor->slice_to;
 }
 
 /* The next message, or NULL with a bad address. */
@@ -793,42 +795,53 @@ static noinline struct fbufs_aggregate *message_make_copy(struct fbufs_end *end,
 	return aggregate;
 }
 
-/*
- * The next message, if it is as most are: of one slice, of an fbuf of the channel, and
- * without any wish. NULL with nothing changed: message_make() has to look.
- */
-static inline struct fbufs_aggregate *message_make_usual(struct fbufs_channel *channel,
-							 struct send_cursor *cursor,
-							 struct fbufs_aggregate *spare)
-	__must_hold(&cursor->pool->lock)
+/* As most messages are: of one slice, of an own fbuf, and without any wish. */
+static inline bool message_is_usual(const struct fbufs_message *message,
+				    const struct fbufs_slice *slice)
 {
-	const struct fbufs_message *message;
-	const struct fbufs_slice *slice;
-	struct fbufs_segment segment;
-
-	if (!spare || !cursor->pool || cursor->message >= cursor->message_to ||
-	    cursor->slice < cursor->slice_from || cursor->slice >= cursor->slice_to)
-		return NULL;
-	message = &cursor->message_ahead[cursor->message - cursor->message_from];
-	slice = &cursor->slice_ahead[cursor->slice - cursor->slice_from];
-	if (message->message || message->length || message->flags || message->slices != 1 ||
-	    slice->hold || !slice->length)
-		return NULL;
-	segment = (struct fbufs_segment){
-		.fbuf = transfer_take_ready(cursor->pool, channel, slice),
-		.offset = slice->offset,
-		.length = slice->length,
-	};
-	if (!segment.fbuf)
-		return NULL;
-	aggregate_begin(spare, channel, channel_message_flags(channel), message->cookie);
-	aggregate_append(spare, &segment);
-	cursor->message++;
-	cursor->slice++;
-	return spare;
+	return !(message->message | message->length | message->flags | slice->hold) &&
+	       message->slices == 1 && slice->length;
 }
 
-/* Make the next message, out of @spare if possible. */
+/*
+ * Make the next messages, out of up to @n for re-use, as long as they are as most are. Their
+ * fbufs are the receivers' from here on, as nothing can fail for them any more. Returns how
+ * many: of the next one nothing has changed, and message_make() has to look.
+ */
+static noinline u32 messages_make_usual(struct fbufs_channel *channel, struct send_cursor *cursor,
+					struct fbufs_aggregate **aggregates,
+					struct fbufs_aggregate **spares, u32 n)
+	__must_hold(&cursor->pool->lock)
+{
+	u32 flags = channel_message_flags(channel), i;
+	struct fbufs_pool *pool = cursor->pool;
+	const struct fbufs_message *message;
+	const struct fbufs_slice *slice;
+
+	if (!pool || cursor->slice < cursor->slice_from ||
+	    cursor->slice >= cursor->slice_to)
+		return 0;
+	message = &cursor->message_ahead[cursor->message - cursor->message_from];
+	slice = &cursor->slice_ahead[cursor->slice - cursor->slice_from];
+	n = min3(n, cursor->message_to - cursor->message, cursor->slice_to - cursor->slice);
+	for (i = 0; i < n && message_is_usual(message, slice); i++, message++, slice++) {
+		const struct fbufs_segment segment = {
+			.fbuf = transfer_send_ready(pool, channel, slice),
+			.offset = slice->offset,
+			.length = slice->length,
+		};
+
+		if (!segment.fbuf)
+			break;
+		aggregates[i] = spares[i];
+		aggregate_make(aggregates[i], channel, flags, message->cookie, &segment);
+	}
+	cursor->message += i;
+	cursor->slice += i;
+	return i;
+}
+
+/* Make the next message, out of @spare if possible, which is NULL then. */
 static noinline struct fbufs_aggregate *message_make(struct fbufs_end *end,
 						     struct send_cursor *cursor,
 						     struct fbufs_aggregate **spare)
@@ -868,38 +881,45 @@ static noinline struct fbufs_aggregate *message_make(struct fbufs_end *end,
 }
 
 /*
- * Make up to @n messages, out of those for re-use while there are. Returns how
- * many, or the error of the first.
+ * Make up to @n messages, out of those for re-use while there are. Returns how many, or
+ * the error of the first; sets *@commit when transfer_commit() is to follow.
  */
 static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
 			 struct fbufs_aggregate **aggregates, u32 n,
-			 struct fbufs_aggregate **spares, u32 nspares)
+			 struct fbufs_aggregate **spares, u32 nspares, bool *commit)
 {
-	struct fbufs_aggregate *spare = NULL;
+	struct fbufs_aggregate *spare;
+	u32 i = 0, used = 0, usual;
 	int err = 0;
-	u32 i;
 
 	send_prefetch(cursor);
 	making_resume(cursor->pool);
-	for (i = 0; i < n; i++) {
-		if (!spare && nspares)
-			spare = spares[--nspares];
-		aggregates[i] = message_make_usual(end->channel, cursor, spare);
-		if (aggregates[i]) {
-			spare = NULL;
+	while (i < n) {
+		usual = messages_make_usual(end->channel, cursor, aggregates + i, spares + used,
+					    min(n - i, nspares - used));
+		i += usual;
+		used += usual;
+		if (i == n)
+			break;
+		if (usual && send_used_up(cursor)) {
+			making_pause(cursor->pool);
+			send_prefetch(cursor);
+			making_resume(cursor->pool);
 			continue;
 		}
+		spare = used < nspares ? spares[used] : NULL;
 		aggregates[i] = message_make(end, cursor, &spare);
+		used += used < nspares && !spare;
 		if (IS_ERR(aggregates[i])) {
 			err = PTR_ERR(aggregates[i]);
 			break;
 		}
+		*commit = true;
+		i++;
 	}
 	making_pause(cursor->pool);
-	if (spare)
-		spares[nspares++] = spare;
-	if (nspares)
-		channel_return_spares(end->channel, spares, nspares);
+	if (used < nspares)
+		channel_return_spares(end->channel, spares + used, nspares - used);
 	return i ? i : err;
 }
 
@@ -913,6 +933,8 @@ static u64 channel_deliver(struct fbufs_channel *channel,
 	u32 mask = channel->depth - 1, nreceivers, i;
 	u64 left, bytes = 0;
 
+	/* The messages point to it already. */
+	channel_get_many(channel, n);
 	spin_lock(&channel->lock);
 	nreceivers = hweight64(channel->present);
 	for (i = 0; i < n; i++) {
@@ -921,11 +943,13 @@ static u64 channel_deliver(struct fbufs_channel *channel,
 	}
 	for (left = channel->present; left; left &= left - 1) {
 		struct fbufs_end *end = channel->receivers[__ffs64(left)];
+		struct fbufs_aggregate **ring = end->ring;
+		u32 tail = end->tail;
 
 		for (i = 0; i < n; i++)
-			end->ring[(end->tail + i) & mask] = aggregates[i];
+			ring[tail++ & mask] = aggregates[i];
 		/* Pairs with the acquire in receiver_queued(). */
-		smp_store_release(&end->tail, end->tail + n);
+		smp_store_release(&end->tail, tail);
 		*wake |= wq_has_sleeper(&end->wait);
 	}
 	spin_unlock(&channel->lock);
@@ -959,6 +983,7 @@ static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n, 
 	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
 	struct fbufs_aggregate *spares[CHUNK] __uninitialized;
 	struct fbufs_channel *channel = end->channel;
+	bool commit = false;
 	int room, done;
 	u32 nspares;
 	u64 bytes;
@@ -966,12 +991,13 @@ static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n, 
 	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
 	if (room < 0)
 		return room;
-	done = messages_make(end, cursor, aggregates, room, spares, nspares);
+	done = messages_make(end, cursor, aggregates, room, spares, nspares, &commit);
 	if (done < 0)
 		return done;
 	if (!(channel->flags & FBUFS_CHANNEL_VOLATILE))
 		transfer_secure(end->domain, aggregates, done);
-	transfer_commit(end->domain, channel, aggregates, done);
+	if (commit)
+		transfer_commit(end->domain, channel, aggregates, done);
 	bytes = channel_deliver(channel, aggregates, done, wake);
 	stats_count(&end->domain->counters, FBUFS_COUNT_MESSAGES_SENT, done);
 	stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, bytes);
@@ -1024,13 +1050,13 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(send->refill);
-	struct fbufs_buffer buffers[AHEAD] __uninitialized;
+	struct fbufs_buffer buffers[CHUNK] __uninitialized;
 	u32 done = 0;
 	int n, told;
 
 	while (done < send->refill_count) {
 		n = channel_alloc(end, send->refill_bytes, buffers,
-				  min_t(u32, send->refill_count - done, AHEAD));
+				  min_t(u32, send->refill_count - done, CHUNK));
 		if (n <= 0)
 			break;
 		told = channel_report_fbufs(end->domain, buffers, n, out + done);
@@ -1110,38 +1136,53 @@ struct chunk_sum {
 	u64 bytes;
 };
 
-/* As many of the messages, from the first on, as have no more slices than there is room for. */
-static struct chunk_sum messages_that_fit(struct fbufs_aggregate **aggregates, u32 n, u32 room)
+/*
+ * The first of the queued messages, up to @n and as have no more slices than there is
+ * room for. Context: under the end's mutex.
+ */
+static struct chunk_sum messages_that_fit(const struct fbufs_end *end, u32 n, u32 room,
+					  struct fbufs_aggregate **aggregates)
 {
+	u32 mask = end->channel->depth - 1, head = end->head, i;
 	struct chunk_sum sum = {};
 
-	while (sum.messages < n && aggregates[sum.messages]->nsegments <= room - sum.slices) {
-		sum.slices += aggregates[sum.messages]->nsegments;
-		sum.bytes += aggregates[sum.messages++]->length;
+	for (i = 0; i < n; i++) {
+		struct fbufs_aggregate *aggregate = end->ring[(head + i) & mask];
+
+		if (aggregate->nsegments > room - sum.slices)
+			break;
+		sum.slices += aggregate->nsegments;
+		sum.bytes += aggregate->length;
+		aggregates[i] = aggregate;
 	}
+	sum.messages = i;
 	return sum;
 }
 
 /*
- * Tell the user about all slices of messages. Sets *@locked, with a bit for each message
- * that nobody can write, and *@show when the receiving end has yet to be shown some of
- * them. What is between begin and end must not call anything.
+ * Tell the user about messages and their slices. Sets *@show when the receiving end has
+ * yet to be shown some of them. What is between begin and end must not call anything.
  */
-static int report_slices(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
-			 const struct chunk_sum *sum, struct fbufs_slice __user *out,
-			 u32 *locked, bool *show)
+static int report_chunk(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
+			const u64 *handles, const struct chunk_sum *sum,
+			const struct receive_cursor *cursor, bool *show)
 {
+	struct fbufs_message __user *message = cursor->messages;
+	struct fbufs_slice __user *out = cursor->slices;
 	const struct fbufs_pool *own = end->domain->pool;
 	u64 bit = BIT_ULL(end->index);
-	u32 i, j, writable = 0;
-	bool hidden = false;
+	bool hidden = false, locked;
+	u32 i, j;
 
-	if (!user_write_access_begin(out, sum->slices * sizeof(*out)))
+	if (!access_ok(out, sum->slices * sizeof(*out)) ||
+	    !user_write_access_begin(message, sum->messages * sizeof(*message)))
 		return -EFAULT;
-	for (i = 0; i < sum->messages; i++) {
-		const struct fbufs_segment *segment = aggregates[i]->segments;
+	for (i = 0; i < sum->messages; i++, message++) {
+		const struct fbufs_aggregate *aggregate = aggregates[i];
+		const struct fbufs_segment *segment = aggregate->segments;
 
-		for (j = aggregates[i]->nsegments; j; j--, segment++, out++) {
+		locked = true;
+		for (j = aggregate->nsegments; j; j--, segment++, out++) {
 			const struct fbuf *fbuf = segment->fbuf;
 
 			unsafe_put_user(fbuf->handle, &out->fbuf, fault);
@@ -1152,36 +1193,16 @@ static int report_slices(const struct fbufs_end *end, struct fbufs_aggregate **a
 			unsafe_put_user(segment->length, &out->length, fault);
 			hidden |= fbuf_pool(fbuf) != own &&
 				  !map_is_shown(end->channel, fbuf, bit);
-			writable |= (u32)!access_is_locked(&fbuf->access) << i;
+			locked &= access_is_locked(&fbuf->access);
 		}
+		unsafe_put_user(handles[i], &message->message, fault);
+		unsafe_put_user(aggregate->cookie, &message->cookie, fault);
+		unsafe_put_user(aggregate->length, &message->length, fault);
+		unsafe_put_user(aggregate->nsegments, &message->slices, fault);
+		unsafe_put_user(locked ? FBUFS_MESSAGE_LOCKED : 0, &message->flags, fault);
 	}
 	user_write_access_end();
-	*locked = ~writable;
 	*show = hidden;
-	return 0;
-fault:
-	user_write_access_end();
-	return -EFAULT;
-}
-
-/* Tell the user about messages, but for their slices. */
-static int report_messages(struct fbufs_aggregate **aggregates, const u64 *handles, u32 n,
-			   u32 locked, struct fbufs_message __user *out)
-{
-	u32 i;
-
-	if (!user_write_access_begin(out, n * sizeof(*out)))
-		return -EFAULT;
-	for (i = 0; i < n; i++, out++, locked >>= 1) {
-		const struct fbufs_aggregate *aggregate = aggregates[i];
-
-		unsafe_put_user(handles[i], &out->message, fault);
-		unsafe_put_user(aggregate->cookie, &out->cookie, fault);
-		unsafe_put_user(aggregate->length, &out->length, fault);
-		unsafe_put_user(aggregate->nsegments, &out->slices, fault);
-		unsafe_put_user(locked & 1 ? FBUFS_MESSAGE_LOCKED : 0, &out->flags, fault);
-	}
-	user_write_access_end();
 	return 0;
 fault:
 	user_write_access_end();
@@ -1220,41 +1241,34 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 {
 	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
 	u32 n = min3(receiver_queued(end), cursor->room, (u32)CHUNK);
-	u32 mask = end->channel->depth - 1, head = end->head;
 	struct fbufs_domain *domain = end->domain;
 	u64 handles[CHUNK] __uninitialized;
 	struct chunk_sum sum;
-	int prepared, i, err;
 	bool show = false;
-	u32 locked = 0;
+	int prepared, err;
 
-	static_assert(BITS_PER_TYPE(locked) >= CHUNK);
 	if (end->gone)
 		return -ENODEV;
 	if (!n)
 		return 0;
-	prepared = domain_prepare_holds(domain, handles, n);
+	sum = messages_that_fit(end, n, cursor->slices_left, aggregates);
+	if (!sum.messages)
+		return -EMSGSIZE;
+	prepared = domain_prepare_holds(domain, handles, sum.messages);
 	if (prepared < 0)
 		return prepared;
-	for (i = 0; i < prepared; i++)
-		aggregates[i] = end->ring[(head + i) & mask];
-	sum = messages_that_fit(aggregates, prepared, cursor->slices_left);
-	err = sum.messages ? 0 : -EMSGSIZE;
-	if (!err)
-		err = report_slices(end, aggregates, &sum, cursor->slices, &locked, &show);
-	if (!err)
-		err = report_messages(aggregates, handles, sum.messages, locked, cursor->messages);
+	if (prepared < sum.messages)
+		sum = messages_that_fit(end, prepared, cursor->slices_left, aggregates);
+	err = report_chunk(end, aggregates, handles, &sum, cursor, &show);
 	/* Before the table has them: from then on another thread may release them. */
 	if (!err && show)
 		map_show(domain, aggregates, sum.messages, end->index, false);
 	if (!err)
 		err = domain_commit_holds(domain, handles, aggregates, sum.messages);
-	if (err)
-		sum.messages = 0;
-	if (sum.messages < prepared)
-		domain_cancel_holds(domain, handles + sum.messages, prepared - sum.messages);
-	if (err)
+	if (err) {
+		domain_cancel_holds(domain, handles, prepared);
 		return err;
+	}
 	cursor->messages += sum.messages;
 	cursor->slices += sum.slices;
 	cursor->room -= sum.messages;

@@ -27,6 +27,9 @@ struct fbufs_pool;
 struct file;
 struct poll_table_struct;
 
+/* Messages that a channel keeps for re-use. */
+#define CHANNEL_SPARES 128
+
 /**
  * struct fbufs_channel - see the head of this file
  * @ref: ends, messages, and fbufs that are at home on it
@@ -43,8 +46,8 @@ struct poll_table_struct;
  * @sender: the sending end, or NULL
  * @receivers: the receiving ends, by index
  * @present: bit for each receiving end
- * @spare: messages for re-use
- * @nspare: how many
+ * @nspares: messages for re-use
+ * @spares: they, the last one used first
  */
 struct fbufs_channel {
 	struct kref ref;
@@ -62,8 +65,8 @@ struct fbufs_channel {
 	struct fbufs_end *sender;
 	struct fbufs_end *receivers[FBUFS_MAX_RECEIVERS];
 	u64 present;
-	struct fbufs_aggregate *spare;
-	u32 nspare;
+	u32 nspares;
+	struct fbufs_aggregate *spares[CHANNEL_SPARES];
 };
 
 /**

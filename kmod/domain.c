@@ -180,7 +180,7 @@ static u64 hold_handle(const struct fbufs_domain *domain, u32 index)
 	return (u64)domain->holds[index].gen << 32 | index;
 }
 
-static struct fbufs_hold *hold_lookup(struct fbufs_domain *domain, u64 handle)
+static inline struct fbufs_hold *hold_lookup(struct fbufs_domain *domain, u64 handle)
 {
 	u32 index = handle;
 
@@ -190,13 +190,13 @@ static struct fbufs_hold *hold_lookup(struct fbufs_domain *domain, u64 handle)
 	return &domain->holds[index];
 }
 
-static void hold_free(struct fbufs_domain *domain, struct fbufs_hold *hold)
+static inline void hold_free(struct fbufs_domain *domain, struct fbufs_hold *hold, u32 index)
 {
 	hold->aggregate = NULL;
 	if (!++hold->gen)
 		hold->gen = 1;
 	hold->next = domain->free_hold;
-	domain->free_hold = hold - domain->holds;
+	domain->free_hold = index;
 }
 
 static int holds_grow(struct fbufs_domain *domain)
@@ -217,7 +217,7 @@ static int holds_grow(struct fbufs_domain *domain)
 		domain->holds = holds;
 		WRITE_ONCE(domain->nholds, size);
 		for (i = size; i-- > old;)
-			hold_free(domain, &holds[i]);
+			hold_free(domain, &holds[i], i);
 	} else {
 		drop = holds;
 	}
@@ -257,7 +257,7 @@ void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n)
 
 		/* Not there when the domain ended in between. */
 		if (hold)
-			hold_free(domain, hold);
+			hold_free(domain, hold, handles[i]);
 	}
 	spin_unlock(&domain->lock);
 }
@@ -288,9 +288,7 @@ u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
 		      struct fbufs_aggregate **aggregates, u32 n, u32 *flags)
 {
 	struct fbufs_hold *hold;
-	u32 i;
-
-	*flags = 0;
+	u32 i, any = 0;
 
 	spin_lock(&domain->lock);
 	for (i = 0; i < n; i++) {
@@ -298,10 +296,11 @@ u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
 		if (!hold || !hold->aggregate)
 			break;
 		aggregates[i] = hold->aggregate;
-		*flags |= hold->aggregate->flags;
-		hold_free(domain, hold);
+		any |= hold->aggregate->flags;
+		hold_free(domain, hold, handles[i]);
 	}
 	spin_unlock(&domain->lock);
+	*flags = any;
 	return i;
 }
 

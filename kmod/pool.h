@@ -222,11 +222,14 @@ static inline struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
 static inline void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf,
 				 struct fbufs_buffer *buffer)
 {
-	u64 gen = fbuf->handle + BIT_ULL(HANDLE_GEN_SHIFT);
+	u64 handle = fbuf->handle + BIT_ULL(HANDLE_GEN_SHIFT);
 
 	lockdep_assert_held(&pool->lock);
 	access_alloc(&fbuf->access);
-	fbuf->handle = (fbuf->handle & ~HANDLE_GEN_MASK) | (gen & HANDLE_GEN_MASK);
+	/* From the last number to the first one: the pool's stays. */
+	if (unlikely(!(handle & HANDLE_GEN_MASK)))
+		handle -= BIT_ULL(HANDLE_POOL_SHIFT);
+	fbuf->handle = handle;
 	buffer->fbuf = fbuf->handle;
 	buffer->position = pool_position(pool, fbuf, 0);
 }
@@ -259,6 +262,13 @@ static inline void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf, u8 wh
 		pool->notice_promised--;
 		pool->notices[pool->notice_tail++ & pool->notice_mask] = fbuf->handle;
 	}
+}
+
+/* One more of its fbufs is SENT. Context: under the pool's lock. */
+static inline void pool_sent(struct fbufs_pool *pool)
+{
+	if (!pool->sent++)
+		pool_get(pool);
 }
 
 /* Context: under the pool's lock. */

@@ -12,9 +12,6 @@
 #include "pool.h"
 #include "transfer.h"
 
-/* Messages that a channel keeps for re-use. */
-#define SPARE_MESSAGES 128
-
 static void pool_count(struct fbufs_pool *pool, enum fbufs_counter which, u64 n)
 {
 	lockdep_assert_held(&pool->lock);
@@ -398,40 +395,49 @@ void transfer_free_from_kernel(struct fbufs_pool *pool, struct fbuf **fbufs, u32
 		pool_reap(pool);
 }
 
-static int free_one(struct fbufs_domain *domain, u64 handle)
+static inline int free_one(struct fbufs_pool *pool, u64 handle) __must_hold(&pool->lock)
+{
+	struct fbuf *fbuf = pool_lookup(pool, handle);
+	int err = fbuf ? access_free(&fbuf->access) : -ENOENT;
+
+	if (err)
+		return err;
+	if (fbuf->access.state == FBUFS_STATE_FREE)
+		fbuf_settle(pool, fbuf);
+	else
+		pool_unlocked(pool);
+	return 0;
+}
+
+/**
+ * transfer_free - the calling process gives fbufs back
+ * @domain: its domain, with a pool
+ * @handles: of the fbufs
+ * @n: how many, at most TRANSFER_BATCH
+ *
+ * Return: how many, up to the first with which something is wrong; when that is the
+ * first, what: -ENOENT, -EBUSY. May sleep.
+ */
+int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n)
 {
 	struct fbufs_pool *pool = domain->pool;
-	struct fbuf *fbuf;
-	int err = -ENOENT;
+	int err = 0;
+	u32 done;
 	bool reap;
 
 	spin_lock(&pool->lock);
-	fbuf = pool_lookup(pool, handle);
-	if (fbuf)
-		err = access_free(&fbuf->access);
-	if (!err && fbuf->access.state == FBUFS_STATE_FREE)
-		fbuf_settle(pool, fbuf);
-	else if (!err)
-		pool_unlocked(pool);
-	if (!err && pool->starved)
+	for (done = 0; done < n; done++) {
+		err = free_one(pool, handles[done]);
+		if (err)
+			break;
+	}
+	if (done && pool->starved)
 		pool_wake(pool);
 	reap = pool->leaving;
 	spin_unlock(&pool->lock);
 	if (reap)
 		pool_reap(pool);
-	return err;
-}
-
-/* Returns how many, or what is wrong with the first: -ENOENT, -EBUSY. */
-int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n)
-{
-	int err = 0;
-	u32 i;
-
-	for (i = 0; i < n && !err; i++)
-		err = free_one(domain, handles[i]);
-	i -= !!err;
-	return i ? i : err;
+	return done ? done : err;
 }
 
 /*
@@ -477,6 +483,20 @@ static inline void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 		pool_leave(pool, fbuf);
 }
 
+/*
+ * As segment_put(), if it is the last slice of an fbuf that just goes on its free list;
+ * or false, with nothing changed. @plain: so do those of the pool. Context: under its lock.
+ */
+static inline bool segment_put_quietly(struct fbufs_pool *pool, struct fbuf *fbuf, bool plain)
+{
+	if (!plain || fbuf->refs != 1 || class_is_closed(fbuf->home) ||
+	    !access_home_quietly(&fbuf->access))
+		return false;
+	pool->sent--;
+	pool_push(fbuf);
+	return true;
+}
+
 /* Under a pool's lock so many slices at most, for the sake of others. */
 #define RUN 256
 
@@ -488,13 +508,15 @@ static void segments_put(struct fbufs_aggregate **aggregates, u32 count)
 	while (more) {
 		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
 		u32 notices, sent, n = 0;
-		bool reap, last;
+		bool reap, last, plain;
 
 		spin_lock(&pool->lock);
 		notices = pool->notice_tail;
 		sent = pool->sent;
+		plain = !pool->orphan && !(pool->store & FBUFS_POOL_STORE_WAIT);
 		do {
-			segment_put(pool, walk.segment->fbuf);
+			if (!segment_put_quietly(pool, walk.segment->fbuf, plain))
+				segment_put(pool, walk.segment->fbuf);
 			more = walk_next(&walk);
 		} while (more && fbuf_pool(walk.segment->fbuf) == pool && ++n < RUN);
 		reap = pool->leaving;
@@ -512,46 +534,33 @@ static void segments_put(struct fbufs_aggregate **aggregates, u32 count)
 	}
 }
 
-static void aggregates_free(struct fbufs_aggregate *list)
-{
-	struct fbufs_aggregate *next;
-
-	for (; list; list = next) {
-		next = list->next;
-		aggregate_free(list);
-	}
-}
-
 /* The messages are nobody's: keep them for their channels, or free them. */
 static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 {
-	struct fbufs_aggregate *surplus = NULL;
-	u32 i = 0, n;
-	bool open;
+	u32 i = 0, surplus = 0, room, n;
 
 	while (i < count) {
 		struct fbufs_channel *channel = aggregates[i]->channel;
 
 		if (!channel) {
-			aggregate_free(aggregates[i++]);
+			aggregates[surplus++] = aggregates[i++];
 			continue;
 		}
 		spin_lock(&channel->lock);
-		open = !READ_ONCE(channel->closed);
+		room = READ_ONCE(channel->closed) ? 0 : CHANNEL_SPARES;
 		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
 			struct fbufs_aggregate *aggregate = aggregates[i];
-			bool keep = open && aggregate->nsegments <= MESSAGE_INLINE &&
-				    channel->nspare < SPARE_MESSAGES;
-			struct fbufs_aggregate **list = keep ? &channel->spare : &surplus;
 
-			aggregate->next = *list;
-			*list = aggregate;
-			channel->nspare += keep;
+			if (channel->nspares < room && aggregate->nsegments <= MESSAGE_INLINE)
+				channel->spares[channel->nspares++] = aggregate;
+			else
+				aggregates[surplus++] = aggregate;
 		}
 		spin_unlock(&channel->lock);
 		channel_put_many(channel, n);
 	}
-	aggregates_free(surplus);
+	while (surplus)
+		aggregate_free(aggregates[--surplus]);
 }
 
 /**
@@ -804,14 +813,13 @@ void transfer_secure(struct fbufs_domain *domain, struct fbufs_aggregate **aggre
 		map_revoke(aggregates, n);
 }
 
-/* An fbuf of the caller's becomes the receivers'. Context: under the pool's lock. */
+/* An fbuf becomes the receivers', if it is not yet. Context: under the pool's lock. */
 static void fbuf_hand_over(struct fbufs_pool *pool, struct fbufs_channel *channel,
 			   struct fbuf *fbuf)
 {
 	if (!access_sent(&fbuf->access))
 		return;
-	if (!pool->sent++)
-		pool_get(pool);
+	pool_sent(pool);
 	if (!fbuf->home->channel) {
 		fbuf->home = xa_load(&channel->classes, fbuf_npages(fbuf));
 		channel_get(channel);
@@ -836,8 +844,6 @@ void transfer_commit(struct fbufs_domain *domain, struct fbufs_channel *channel,
 	bool more = walk_begin(&walk, aggregates, n);
 	u32 held, promised = 0, noticed = 0;
 
-	/* The messages point to it already. */
-	channel_get_many(channel, n);
 	while (more) {
 		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
 
@@ -879,8 +885,7 @@ void transfer_to_kernel(struct fbufs_aggregate *aggregate, bool returns)
 
 		spin_lock(&pool->lock);
 		if (access_sent(&fbuf->access)) {
-			if (!pool->sent++)
-				pool_get(pool);
+			pool_sent(pool);
 			if (returns)
 				fbuf->access.flags |= ACCESS_RETURN;
 		}

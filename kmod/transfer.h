@@ -6,7 +6,9 @@
  * A send call adds slices to aggregates (transfer_add: the fbufs are SENDING), or
  * takes that back (transfer_undo). Then nothing can fail any more: it locks them
  * when the channel is secure (transfer_secure) and hands over (transfer_commit).
- * The last transfer_drop() of an aggregate sends its fbufs home.
+ * For a message of one slice of which nothing is asked, that is known at once, and
+ * its fbuf goes without SENDING (transfer_send_ready). The last transfer_drop() of
+ * an aggregate sends its fbufs home.
  */
 #ifndef FBUFS_TRANSFER_H
 #define FBUFS_TRANSFER_H
@@ -56,16 +58,18 @@ void transfer_end_domain(struct fbufs_domain *domain);
 /* What every message goes through. */
 
 /**
- * transfer_take_ready - take an own fbuf for a message, if there is nothing to ask
+ * transfer_send_ready - hand an own fbuf over, if there is nothing to ask
  * @pool: the caller's and the channel's
- * @channel: the message is to go over
+ * @channel: it goes over, in a message of its own of one slice
  * @slice: from the user: without a hold, and with a length
  *
+ * On a secure channel, transfer_secure() is to follow before anybody receives it.
+ *
  * Context: under the pool's lock.
- * Return: the fbuf, which is SENDING now, for one slice; or NULL with nothing changed:
- * transfer_add() knows why, and may take it.
+ * Return: the fbuf, which is SENT now; or NULL with nothing changed: transfer_add()
+ * knows why, and may take it.
  */
-static inline struct fbuf *transfer_take_ready(struct fbufs_pool *pool,
+static inline struct fbuf *transfer_send_ready(struct fbufs_pool *pool,
 					       const struct fbufs_channel *channel,
 					       const struct fbufs_slice *slice)
 	__must_hold(&pool->lock)
@@ -76,8 +80,9 @@ static inline struct fbuf *transfer_take_ready(struct fbufs_pool *pool,
 	    fbuf->access.flags & ACCESS_SHADOW || fbuf->home->channel != channel ||
 	    (u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
 		return NULL;
-	fbuf->access.state = FBUFS_STATE_SENDING;
+	fbuf->access.state = FBUFS_STATE_SENT;
 	fbuf->refs = 1;
+	pool_sent(pool);
 	return fbuf;
 }
 

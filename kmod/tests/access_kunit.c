@@ -82,6 +82,11 @@ static int do_home(struct fbufs_access *access)
 	return !!access_home(access);
 }
 
+static int do_home_quietly(struct fbufs_access *access)
+{
+	return access_home_quietly(access);
+}
+
 static int do_leave(struct fbufs_access *access)
 {
 	access_leave(access);
@@ -159,6 +164,22 @@ static const struct step steps[] = {
 	{ "home: returned", { SENT, LOCKED | RETURN }, do_home, false, { OWNED } },
 	{ "home: returned, notice, left", { SENT, LOCKED | REVOKE | RETURN | NOTICE }, do_home,
 	  true, { OWNED, RW } },
+
+	{ "quietly home: locked", { SENT, LOCKED }, do_home_quietly, true, { FREE } },
+	{ "quietly home: volatile", { SENT, RW }, do_home_quietly, true, { FREE, RW } },
+	{ "quietly home: notice", { SENT, RW | NOTICE }, do_home_quietly, false,
+	  { SENT, RW | NOTICE } },
+	{ "quietly home: the kernel's", { SENT, LOCKED | ACCESS_KERNEL }, do_home_quietly, false,
+	  { SENT, LOCKED | ACCESS_KERNEL } },
+	{ "quietly home: writable entries were left", { SENT, LOCKED | REVOKE }, do_home_quietly,
+	  false, { SENT, LOCKED | REVOKE } },
+	{ "quietly home: returned", { SENT, LOCKED | RETURN }, do_home_quietly, false,
+	  { SENT, LOCKED | RETURN } },
+	{ "quietly home: lent", { SENT, LOCKED | LENT }, do_home_quietly, false,
+	  { SENT, LOCKED | LENT } },
+	{ "quietly home: with copies", { SENT, LOCKED | SHADOW }, do_home_quietly, false,
+	  { SENT, LOCKED | SHADOW } },
+	{ "quietly home: sending", { SENDING, RW }, do_home_quietly, false, { SENDING, RW } },
 
 	{ "undo: lent", { SENDING, RW | LENT }, do_undo, 0, { OWNED, RW } },
 	{ "home: lent", { SENT, LOCKED | LENT | NOTICE }, do_home, true, { OWNED } },

@@ -224,7 +224,7 @@ static void channel_reuses_messages(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, transfer_release(fixture->peer, &message.message, 1), 1);
 	}
 	KUNIT_EXPECT_EQ(test, atomic64_read(&fbufs_gauges[FBUFS_GAUGE_MESSAGES]), before + 1);
-	KUNIT_EXPECT_EQ(test, sender->channel->nspare, 1);
+	KUNIT_EXPECT_EQ(test, sender->channel->nspares, 1);
 }
 
 /* What the class of a source was told. */

@@ -355,6 +355,77 @@ TEST(Rule12Vectors, AggregatesArriveAsSent)
 		EXPECT_EQ(locate(pair.from.domain, buffer.position).out_state, FBUFS_STATE_FREE);
 }
 
+// A vector in which messages of one slice and of six, with notices and copied are side by side.
+class MixedVector {
+public:
+	explicit MixedVector(const std::vector<fbufs_buffer>& buffers)
+	{
+		for (const fbufs_buffer& buffer : buffers) {
+			const auto i = static_cast<std::uint32_t>(messages.size());
+			fbufs_message message = {};
+			if (is_copied(i))
+				message = copied_message();
+			if (i % kinds == 2)
+				message.flags = FBUFS_MESSAGE_NOTICE;
+			message.slices = parts(i);
+			message.cookie = i;
+			messages.push_back(message);
+			for (std::uint32_t j = 0; j < parts(i); j++) {
+				fbufs_slice slice = {};
+				slice.fbuf = buffer.fbuf;
+				slice.offset = j;
+				slice.length = i + 1;
+				slices.push_back(is_copied(i) ? memory_slice(memory, i + 1) : slice);
+			}
+		}
+	}
+	static std::uint32_t parts(std::uint32_t i) { return i % kinds == 1 ? 6 : 1; }
+	static bool is_copied(std::uint32_t i) { return i % kinds == 3; }
+
+	std::vector<fbufs_message> messages;
+	std::vector<fbufs_slice> slices;
+
+private:
+	static constexpr std::uint32_t kinds = 5;
+	static inline std::uint8_t memory[64];
+};
+
+// The first time they are all new, then there are some for re-use, more or fewer than there are messages.
+TEST(Rule12Vectors, MessagesOfAllKindsSideBySide)
+{
+	Pair pair;
+	for (const std::uint32_t count : {7u, 60u, 23u, 64u}) {
+		const auto buffers = pair.written(count);
+		const MixedVector sent(buffers);
+		ASSERT_EQ(send(pair.channel.sender, sent.messages, sent.slices, FBUFS_DONTWAIT), count);
+		std::vector<fbufs_message> got(count);
+		std::vector<fbufs_slice> seen(sent.slices.size());
+		ASSERT_EQ(receive(pair.channel.receiver, got, seen), count);
+		std::vector<std::uint64_t> held;
+		for (std::uint32_t i = 0, at = 0; i < count; i++) {
+			EXPECT_EQ(got[i].cookie, i);
+			ASSERT_EQ(got[i].slices, MixedVector::parts(i));
+			EXPECT_EQ(got[i].length, got[i].slices * (i + 1));
+			for (std::uint32_t j = 0; j < got[i].slices; j++, at++) {
+				EXPECT_EQ(seen[at].length, i + 1);
+				EXPECT_EQ(seen[at].fbuf == buffers[i].fbuf, !MixedVector::is_copied(i));
+				EXPECT_EQ(seen[at].offset, MixedVector::is_copied(i) ? 0 : j);
+			}
+			EXPECT_EQ(locate(pair.from.domain, buffers[i].position).out_state,
+				  MixedVector::is_copied(i) ? FBUFS_STATE_OWNED : FBUFS_STATE_SENT);
+			held.push_back(got[i].message);
+		}
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), count);
+		for (std::uint32_t i = 0; i < count; i++) {
+			if (MixedVector::is_copied(i)) {
+				EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffers[i].fbuf}), 1);
+			}
+		}
+		for (const fbufs_buffer& buffer : buffers)
+			EXPECT_EQ(locate(pair.from.domain, buffer.position).out_state, FBUFS_STATE_FREE);
+	}
+}
+
 TEST(Rule12Vectors, AnFbufIsTheReceiversWithTheFirstMessage)
 {
 	Pair pair;
