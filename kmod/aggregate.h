@@ -63,8 +63,9 @@ static inline void aggregate_begin(struct fbufs_aggregate *aggregate,
 }
 
 /* As aggregate_begin(), with the one slice that it has. */
-static inline void aggregate_make(struct fbufs_aggregate *aggregate, struct fbufs_channel *channel,
-				  u32 flags, u64 cookie, const struct fbufs_segment *segment)
+static inline void aggregate_begin_with(struct fbufs_aggregate *aggregate,
+					struct fbufs_channel *channel, u32 flags, u64 cookie,
+					const struct fbufs_segment *segment)
 {
 	aggregate->nsegments = 1;
 	aggregate->flags = flags;

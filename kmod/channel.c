@@ -834,7 +834,7 @@ static noinline u32 messages_make_usual(struct fbufs_channel *channel, struct se
 		if (!segment.fbuf)
 			break;
 		aggregates[i] = spares[i];
-		aggregate_make(aggregates[i], channel, flags, message->cookie, &segment);
+		aggregate_begin_with(aggregates[i], channel, flags, message->cookie, &segment);
 	}
 	cursor->message += i;
 	cursor->slice += i;
