@@ -32,6 +32,9 @@ std::uint64_t now_ns(clockid_t clock)
 void settle()
 {
 	::usleep(100'000);
+	const std::uint64_t tick = now_ns(CLOCK_MONOTONIC_COARSE);
+	while (now_ns(CLOCK_MONOTONIC_COARSE) == tick)
+		;
 }
 
 namespace {

@@ -26,7 +26,8 @@ namespace bench {
 
 std::uint64_t now_ns(clockid_t clock = CLOCK_MONOTONIC);
 
-// Let the kernel finish what the measurement before left to it: the memory of processes that ended.
+// Let the kernel finish what the measurement before left to it: the memory of processes that ended. Then wait for its
+// next tick: what it does by the tick, such as freeing memory, is to fall on the same messages in every run.
 void settle();
 
 // What lies between the two is what tests/vm/profile looks at: instructions that do nothing.
