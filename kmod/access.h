@@ -11,7 +11,8 @@
  *	                 +---------------------alloc----------------------+  |
  *	EMPTY <--gone-- LEAVING <----------------leave-----------------------+
  *
- * OWNED goes to FREE by free, and to LEAVING when its domain ends. LOCKED is set
+ * OWNED goes to FREE by free, to SENT without SENDING when nothing can fail any more
+ * (access_send_at_once), and to LEAVING when its domain ends. LOCKED is set
  * in SENDING or SENT and cleared at home, or, with RETURN, when SENT turns OWNED
  * again. What the kernel originates from a pool (ACCESS_KERNEL) goes from EMPTY or
  * FREE to SENDING, locked, before its process can have it: that is how the kernel
@@ -86,6 +87,18 @@ static inline bool access_sent(struct fbufs_access *access)
 	return true;
 }
 
+/*
+ * As access_send() and access_sent(), by a send call that cannot fail any more for it.
+ * False, with nothing changed: it is not to be had, or there is more to do first.
+ */
+static inline bool access_send_at_once(struct fbufs_access *access)
+{
+	if (access->state != FBUFS_STATE_OWNED || access->flags & ACCESS_SHADOW)
+		return false;
+	access->state = FBUFS_STATE_SENT;
+	return true;
+}
+
 /* Whether nobody can write it: marked, and the mappings are gone. */
 static inline bool access_is_locked(const struct fbufs_access *access)
 {
@@ -149,7 +162,10 @@ static inline void access_free_from_kernel(struct fbufs_access *access)
 	access_unlock(access);
 }
 
-/* As access_home() if it is FREE then and nobody wants a notice; or false, and nothing happened. */
+/*
+ * As access_home(), of what just becomes FREE: nobody wants a notice, it does not go back
+ * to its originator, and its mappings are as its flags say. Or false, with nothing changed.
+ */
 static inline bool access_home_quietly(struct fbufs_access *access)
 {
 	if (access->state != FBUFS_STATE_SENT ||

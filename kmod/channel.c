@@ -571,7 +571,7 @@ static void send_prefetch(struct send_cursor *cursor)
 		copy_slices(cursor, cursor->slice);
 }
 
-/* Whether send_prefetch() has something to do. */
+/* Whether send_prefetch() has something to do, if there is more. */
 static bool send_used_up(const struct send_cursor *cursor)
 {
 	return cursor->message >= cursor->message_to || cursor->slice >= cursor->slice_to;

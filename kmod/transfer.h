@@ -76,11 +76,11 @@ static inline struct fbuf *transfer_send_ready(struct fbufs_pool *pool,
 {
 	struct fbuf *fbuf = pool_lookup(pool, slice->fbuf);
 
-	if (!fbuf || fbuf->access.state != FBUFS_STATE_OWNED ||
-	    fbuf->access.flags & ACCESS_SHADOW || fbuf->home->channel != channel ||
-	    (u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT)
+	/* An EMPTY one, which has no home, is not found. */
+	if (!fbuf || fbuf->home->channel != channel ||
+	    (u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT ||
+	    !access_send_at_once(&fbuf->access))
 		return NULL;
-	fbuf->access.state = FBUFS_STATE_SENT;
 	fbuf->refs = 1;
 	pool_sent(pool);
 	return fbuf;

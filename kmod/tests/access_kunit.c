@@ -56,6 +56,11 @@ static int do_alloc(struct fbufs_access *access)
 	return 0;
 }
 
+static int do_send_at_once(struct fbufs_access *access)
+{
+	return access_send_at_once(access);
+}
+
 static int do_undo(struct fbufs_access *access)
 {
 	access_undo_send(access);
@@ -139,6 +144,13 @@ static const struct step steps[] = {
 	{ "send: free", { FREE }, access_send, -ENOENT, { FREE } },
 	{ "send: sent", { SENT, LOCKED }, access_send, -EACCES, { SENT, LOCKED } },
 	{ "send: leaving", { LEAVING }, access_send, -ENOENT, { LEAVING } },
+
+	{ "at once: owned", { OWNED }, do_send_at_once, true, { SENT } },
+	{ "at once: writable", { OWNED, RW }, do_send_at_once, true, { SENT, RW } },
+	{ "at once: with copies", { OWNED, SHADOW }, do_send_at_once, false, { OWNED, SHADOW } },
+	{ "at once: sending", { SENDING, RW }, do_send_at_once, false, { SENDING, RW } },
+	{ "at once: sent", { SENT, LOCKED }, do_send_at_once, false, { SENT, LOCKED } },
+	{ "at once: free", { FREE }, do_send_at_once, false, { FREE } },
 
 	{ "undo", { SENDING, RW }, do_undo, 0, { OWNED, RW } },
 

@@ -39,26 +39,27 @@ ROW(LEAVING_RW,     LEAVING, RW,              0,    0,   0,   0)
 
 /*
  * alloc: it becomes the originator's; write: the originator is given write
- * access; send: it is named in a send call; undo: the call fails; free: it is
- * not sent after all; leave: it is about to lose its pages; gone: it has.
+ * access; send: it is named in a send call; once: in one that cannot fail any more
+ * for it (BUSY: that it has to ask more); undo: the call fails; free: it is not sent
+ * after all; leave: it is about to lose its pages; gone: it has.
  */
 #define ACCESS_OWN(ROW) \
-/*  state           alloc     write       send        undo      free     leave       gone */ \
-ROW(EMPTY,          OWNED,    FAULT,      NOENT,      WARN,     NOENT,   WARN,       WARN) \
-ROW(OWNED,          WARN,     OWNED_RW,   SENDING,    WARN,     FREE,    LEAVING,    WARN) \
-ROW(OWNED_RW,       WARN,     OWNED_RW,   SENDING_RW, WARN,     FREE_RW, LEAVING_RW, WARN) \
-ROW(SENDING,        WARN,     SENDING_RW, STAY,       OWNED,    BUSY,    WARN,       WARN) \
-ROW(SENDING_RW,     WARN,     SENDING_RW, STAY,       OWNED_RW, BUSY,    WARN,       WARN) \
-ROW(SENDING_REVOKE, WARN,     FAULT,      STAY,       NEVER,    BUSY,    WARN,       WARN) \
-ROW(SENDING_LOCKED, WARN,     FAULT,      STAY,       NEVER,    BUSY,    WARN,       WARN) \
-ROW(SENT,           WARN,     SENT_RW,    ACCES,      WARN,     BUSY,    WARN,       WARN) \
-ROW(SENT_RW,        WARN,     SENT_RW,    ACCES,      WARN,     BUSY,    WARN,       WARN) \
-ROW(SENT_REVOKE,    WARN,     FAULT,      ACCES,      WARN,     BUSY,    WARN,       WARN) \
-ROW(SENT_LOCKED,    WARN,     FAULT,      ACCES,      WARN,     BUSY,    WARN,       WARN) \
-ROW(FREE,           OWNED,    FAULT,      NOENT,      WARN,     NOENT,   LEAVING,    WARN) \
-ROW(FREE_RW,        OWNED_RW, FAULT,      NOENT,      WARN,     NOENT,   LEAVING_RW, WARN) \
-ROW(LEAVING,        WARN,     FAULT,      NOENT,      WARN,     NOENT,   WARN,       EMPTY) \
-ROW(LEAVING_RW,     WARN,     FAULT,      NOENT,      WARN,     NOENT,   WARN,       EMPTY)
+/*  state           alloc     write       send        once     undo      free     leave       gone */ \
+ROW(EMPTY,          OWNED,    FAULT,      NOENT,      BUSY,    WARN,     NOENT,   WARN,       WARN) \
+ROW(OWNED,          WARN,     OWNED_RW,   SENDING,    SENT,    WARN,     FREE,    LEAVING,    WARN) \
+ROW(OWNED_RW,       WARN,     OWNED_RW,   SENDING_RW, SENT_RW, WARN,     FREE_RW, LEAVING_RW, WARN) \
+ROW(SENDING,        WARN,     SENDING_RW, STAY,       BUSY,    OWNED,    BUSY,    WARN,       WARN) \
+ROW(SENDING_RW,     WARN,     SENDING_RW, STAY,       BUSY,    OWNED_RW, BUSY,    WARN,       WARN) \
+ROW(SENDING_REVOKE, WARN,     FAULT,      STAY,       BUSY,    NEVER,    BUSY,    WARN,       WARN) \
+ROW(SENDING_LOCKED, WARN,     FAULT,      STAY,       BUSY,    NEVER,    BUSY,    WARN,       WARN) \
+ROW(SENT,           WARN,     SENT_RW,    ACCES,      BUSY,    WARN,     BUSY,    WARN,       WARN) \
+ROW(SENT_RW,        WARN,     SENT_RW,    ACCES,      BUSY,    WARN,     BUSY,    WARN,       WARN) \
+ROW(SENT_REVOKE,    WARN,     FAULT,      ACCES,      BUSY,    WARN,     BUSY,    WARN,       WARN) \
+ROW(SENT_LOCKED,    WARN,     FAULT,      ACCES,      BUSY,    WARN,     BUSY,    WARN,       WARN) \
+ROW(FREE,           OWNED,    FAULT,      NOENT,      BUSY,    WARN,     NOENT,   LEAVING,    WARN) \
+ROW(FREE_RW,        OWNED_RW, FAULT,      NOENT,      BUSY,    WARN,     NOENT,   LEAVING_RW, WARN) \
+ROW(LEAVING,        WARN,     FAULT,      NOENT,      BUSY,    WARN,     NOENT,   WARN,       EMPTY) \
+ROW(LEAVING_RW,     WARN,     FAULT,      NOENT,      BUSY,    WARN,     NOENT,   WARN,       EMPTY)
 
 /*
  * lock: by a send call, or by who calls secure; revoked: the lock has become

@@ -67,6 +67,11 @@ static int do_write(struct fbufs_access *access)
 	return 0;
 }
 
+static int do_send_at_once(struct fbufs_access *access)
+{
+	return access_send_at_once(access) ? 0 : -EBUSY;
+}
+
 static int do_undo(struct fbufs_access *access)
 {
 	access_undo_send(access);
@@ -167,12 +172,25 @@ static void check_notice(void)
 	expect(access_home(&access) && !access.flags, "SENT", "home with a notice");
 }
 
+/* The short way home ends where the long one does, or is not taken. */
+static void check_quiet_home(enum entry state)
+{
+	struct fbufs_access access = states[state], by_home = states[state];
+
+	if (access_home_quietly(&access))
+		expect(!access_home(&by_home) && by_home.state == FBUFS_STATE_FREE, names[state],
+		       "quietly home");
+	expect(access.state == by_home.state && access.flags == by_home.flags, names[state],
+	       "quietly home");
+}
+
 #define RIGHTS(name, code, flags, write, read, receiver, locked) \
 	check_rights(AT_##name, write, read, receiver, locked);
-#define OWN_STEPS(name, alloc, write, send, undo, free, leave, gone) \
+#define OWN_STEPS(name, alloc, write, send, once, undo, free, leave, gone) \
 	check_step(AT_##name, do_alloc, AT_##alloc, "alloc"); \
 	check_step(AT_##name, do_write, AT_##write, "write"); \
 	check_step(AT_##name, access_send, AT_##send, "send"); \
+	check_step(AT_##name, do_send_at_once, AT_##once, "send at once"); \
 	check_step(AT_##name, do_undo, AT_##undo, "undo"); \
 	check_step(AT_##name, access_free, AT_##free, "free"); \
 	check_step(AT_##name, do_leave, AT_##leave, "leave"); \
@@ -182,6 +200,7 @@ static void check_notice(void)
 	check_step(AT_##name, do_revoked, AT_##revoked, "revoked"); \
 	check_step(AT_##name, do_sent, AT_##sent, "sent"); \
 	check_step(AT_##name, do_home, AT_##home, "home"); \
+	check_quiet_home(AT_##name); \
 	check_step(AT_##name, do_back, AT_##back, "back");
 
 int main(void)

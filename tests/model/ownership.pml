@@ -85,13 +85,14 @@ hidden byte refused;
 	refused = (entry == NOENT || entry == ACCES || entry == BUSY || entry == FAULT); \
 	if :: refused || entry == STAY :: else -> state = entry fi
 
-#define ALLOC(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = alloc
-#define WRITE(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = write
-#define SEND(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = send
-#define UNDO(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = undo
-#define GIVE_UP(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = free
-#define LEAVE(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = leave
-#define GONE(name, alloc, write, send, undo, free, leave, gone)	:: state == name -> entry = gone
+#define ALLOC(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = alloc
+#define WRITE(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = write
+#define SEND(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = send
+#define ONCE(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = once
+#define UNDO(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = undo
+#define GIVE_UP(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = free
+#define LEAVE(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = leave
+#define GONE(name, alloc, write, send, once, undo, free, leave, gone)	:: state == name -> entry = gone
 #define LOCK(name, lock, revoked, sent, home, back)	:: state == name -> entry = lock
 #define REVOKED(name, lock, revoked, sent, home, back)	:: state == name -> entry = revoked
 #define HANDED(name, lock, revoked, sent, home, back)	:: state == name -> entry = sent
@@ -413,20 +414,17 @@ proctype sender() {
 		if
 		:: dead
 		:: else ->
-			d_step {
-				STEP(ACCESS_OWN, SEND);
-				may = !refused;
-				if
-				:: may -> refs = 1
-				:: else
-				fi
-			}
+			if
+			:: true -> d_step { STEP(ACCESS_OWN, SEND); may = !refused }
+			/* Nothing can fail for it any more. */
+			:: true -> d_step { STEP(ACCESS_OWN, ONCE); may = !refused }
+			fi;
 			if
 			:: may ->
-				atomic { may = false };
+				atomic { may = false; refs = 1 };
 				if
 				/* Another message of the call fails, or its arguments. */
-				:: true -> d_step { segment_put() }; pool_reap()
+				:: IS_SENDING -> d_step { segment_put() }; pool_reap()
 				:: true ->
 					if
 					:: true -> transfer_secure()

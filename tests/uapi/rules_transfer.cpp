@@ -390,10 +390,12 @@ private:
 	static inline std::uint8_t memory[64];
 };
 
+class VectorsOfAllKinds : public ::testing::TestWithParam<std::uint32_t> {};
+
 // The first time they are all new, then there are some for re-use, more or fewer than there are messages.
-TEST(Rule12Vectors, MessagesOfAllKindsSideBySide)
+TEST_P(VectorsOfAllKinds, Rule12ArriveAsSent)
 {
-	Pair pair;
+	Pair pair(GetParam());
 	for (const std::uint32_t count : {7u, 60u, 23u, 64u}) {
 		const auto buffers = pair.written(count);
 		const MixedVector sent(buffers);
@@ -425,6 +427,41 @@ TEST(Rule12Vectors, MessagesOfAllKindsSideBySide)
 			EXPECT_EQ(locate(pair.from.domain, buffer.position).out_state, FBUFS_STATE_FREE);
 	}
 }
+
+// Wherever it is that one cannot be sent: those before it are, those behind it and itself are the sender's.
+TEST_P(VectorsOfAllKinds, Rule12EndBeforeTheOneThatFails)
+{
+	constexpr std::uint32_t count = 40;
+	Pair pair(GetParam());
+	for (std::uint32_t bad = 1; bad < count; bad += 6) {
+		const auto buffers = pair.written(count);
+		MixedVector vector(buffers);
+		vector.messages[bad].length = 1;
+		ASSERT_EQ(send(pair.channel.sender, vector.messages, vector.slices, FBUFS_DONTWAIT), bad);
+		for (std::uint32_t i = 0; i < count; i++) {
+			const bool own = i >= bad || MixedVector::is_copied(i);
+			EXPECT_EQ(locate(pair.from.domain, buffers[i].position).out_state,
+				  own ? FBUFS_STATE_OWNED : FBUFS_STATE_SENT);
+			if (own) {
+				EXPECT_FALSE(store_faults(pair.from.at(buffers[i])));
+				EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffers[i].fbuf}), 1);
+			}
+		}
+		std::vector<fbufs_message> got(count);
+		std::vector<fbufs_slice> seen(vector.slices.size());
+		ASSERT_EQ(receive(pair.channel.receiver, got, seen), bad);
+		std::vector<std::uint64_t> held;
+		for (std::uint32_t i = 0; i < bad; i++)
+			held.push_back(got[i].message);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), bad);
+		for (const fbufs_buffer& buffer : buffers)
+			EXPECT_EQ(locate(pair.from.domain, buffer.position).out_state, FBUFS_STATE_FREE);
+	}
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, VectorsOfAllKinds,
+			 ::testing::Values(0u, FBUFS_CHANNEL_VOLATILE | 0u, FBUFS_CHANNEL_UNCACHED | 0u,
+					   FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED));
 
 TEST(Rule12Vectors, AnFbufIsTheReceiversWithTheFirstMessage)
 {

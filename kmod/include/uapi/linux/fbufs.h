@@ -364,7 +364,7 @@ enum fbufs_state {
 	FBUFS_STATE_FREE,	/* at home */
 	FBUFS_STATE_OWNED,	/* allocated, the originator's */
 	FBUFS_STATE_SENDING,	/* inside a send call */
-	FBUFS_STATE_SENT,	/* its receivers' */
+	FBUFS_STATE_SENT,	/* its receivers', or, inside a send call, about to be */
 	FBUFS_STATE_LEAVING,	/* about to lose its pages */
 };
 
