@@ -42,15 +42,17 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 	if (want.messages)
 		return whole(want.messages);
 	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how <= bench::touch::header;
+	// What a message leaves behind is freed by RCU, for some hundred messages at a time.
+	const bool freed_in_heaps = mechanism == "memfd-sealed" || mechanism == "uring-msg";
 	const std::uint64_t budget =
 		free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
 	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in
 	// them.
-	const std::uint64_t most = free_of_size ? 8192 : mechanism.starts_with("fbufs") ? 4096 : 1024;
+	const std::uint64_t most = free_of_size || freed_in_heaps ? 8192 : mechanism.starts_with("fbufs") ? 4096 : 1024;
 	const std::uint64_t fits = std::min(budget / of.bytes, most);
 	// Each is one after the other there, and as long as two; or goes to several processes.
 	if (pattern == "pingpong")
-		return std::clamp<std::uint64_t>(fits, 4, 1024);
+		return std::clamp<std::uint64_t>(fits, 4, freed_in_heaps ? 4096 : 1024);
 	const std::uint64_t least = several_fillings(mechanism, of);
 	return whole(std::max(pattern == "stream" ? fits : fits / 4, least) + (fits > of.batch ? of.batch : 0));
 }
