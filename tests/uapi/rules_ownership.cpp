@@ -396,6 +396,33 @@ TEST(Rule03ComesHome, WhoeverIsLastAndHoweverItEnds)
 	EXPECT_TRUE(home.contains(alloc_one(pair.channel.sender).position));
 }
 
+// The channel has no sender any more that could use them again.
+TEST(Rule03ComesHome, FbufsOfAClosedChannelGo)
+{
+	for (const std::uint32_t mode : {0u, FBUFS_CHANNEL_VOLATILE | 0u, FBUFS_CHANNEL_UNCACHED | 0u}) {
+		Pair pair(mode);
+		const fbufs_buffer at_home = pair.send_new(1);
+		const Received first(pair.channel.receiver);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {first.handle()}), 1);
+		EXPECT_EQ(pair.state(at_home), FBUFS_STATE_FREE);
+		const fbufs_buffer held = pair.send_new(2);
+		pair.send_new(3);
+		pair.send_new(4);
+		const Received second(pair.channel.receiver);
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_FBUFS], 3u);
+		pair.channel.sender.reset();
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_FBUFS], 3u);
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {second.handle()}), 1);
+		EXPECT_EQ(pair.state(held), FBUFS_STATE_EMPTY);
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_FBUFS], 2u);
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_CHANNELS], 1u);
+		pair.channel.receiver.reset();
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_FBUFS], 0u);
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_PAGES], 0u);
+		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_CHANNELS], 0u);
+	}
+}
+
 //
 // 4
 //
