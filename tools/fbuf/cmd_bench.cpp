@@ -41,11 +41,13 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 	const auto whole = [&](std::uint64_t count) { return (count + of.batch - 1) / of.batch * of.batch; };
 	if (want.messages)
 		return whole(want.messages);
-	const bool free_of_size = mechanism.starts_with("fbufs-volatile-cached") && of.how <= bench::touch::header;
+	const bool header_only = of.how <= bench::touch::header;
+	const bool free_of_size =
+		header_only && (mechanism.starts_with("fbufs-volatile-cached") || mechanism == "uring-msg");
 	// What a message leaves behind is freed by RCU, for some hundred messages at a time.
 	const bool freed_in_heaps = mechanism == "memfd-sealed" || mechanism == "uring-msg";
-	const std::uint64_t budget =
-		free_of_size ? 1ULL << 40 : (mechanism.starts_with("fbufs") ? 1ULL << 29 : 1ULL << 26);
+	const bool copies_nothing = mechanism.starts_with("fbufs") || mechanism == "uring-msg";
+	const std::uint64_t budget = free_of_size ? 1ULL << 40 : copies_nothing ? 1ULL << 29 : 1ULL << 26;
 	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in
 	// them.
 	const std::uint64_t most = free_of_size || freed_in_heaps ? 8192 : mechanism.starts_with("fbufs") ? 4096 : 1024;
