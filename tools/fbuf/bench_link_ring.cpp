@@ -31,7 +31,8 @@ void futex(std::atomic<std::uint32_t>& word, int operation, std::uint32_t value)
 		die("futex");
 }
 
-// One side moves it forward, the other waits for that.
+// One side moves it forward, the other waits for that. It sleeps on the flag itself: whoever clears that, with
+// something earlier in mind, before it sleeps keeps it from sleeping.
 struct counter {
 	alignas(64) std::atomic<std::uint32_t> value = 0;
 	std::atomic<std::uint32_t> waited_for = 0;
@@ -41,7 +42,7 @@ struct counter {
 		while (value.load(std::memory_order_acquire) == seen) {
 			waited_for.store(1);
 			if (value.load() == seen)
-				futex(value, FUTEX_WAIT, seen);
+				futex(waited_for, FUTEX_WAIT, 1);
 			waited_for.store(0, std::memory_order_relaxed);
 		}
 	}
@@ -49,7 +50,7 @@ struct counter {
 	void wake()
 	{
 		if (waited_for.load() && waited_for.exchange(0))
-			futex(value, FUTEX_WAKE, INT_MAX);
+			futex(waited_for, FUTEX_WAKE, INT_MAX);
 	}
 };
 
