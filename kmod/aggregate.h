@@ -62,19 +62,6 @@ static inline void aggregate_begin(struct fbufs_aggregate *aggregate,
 	aggregate->channel = channel;
 }
 
-/* As aggregate_begin(), with the one slice that it has. */
-static inline void aggregate_begin_with(struct fbufs_aggregate *aggregate,
-					struct fbufs_channel *channel, u32 flags, u64 cookie,
-					const struct fbufs_segment *segment)
-{
-	aggregate->nsegments = 1;
-	aggregate->flags = flags;
-	aggregate->cookie = cookie;
-	aggregate->length = segment->length;
-	aggregate->channel = channel;
-	aggregate->segments[0] = *segment;
-}
-
 /* One more slice, for which there is room. */
 static inline void aggregate_append(struct fbufs_aggregate *aggregate,
 				    const struct fbufs_segment *segment)

@@ -816,6 +816,7 @@ static noinline u32 messages_make_usual(struct fbufs_channel *channel, struct se
 	u32 flags = channel_message_flags(channel), i;
 	struct fbufs_pool *pool = cursor->pool;
 	const struct fbufs_message *message;
+	struct fbufs_aggregate *made;
 	const struct fbufs_slice *slice;
 
 	if (!pool || cursor->slice < cursor->slice_from ||
@@ -833,8 +834,10 @@ static noinline u32 messages_make_usual(struct fbufs_channel *channel, struct se
 
 		if (!segment.fbuf)
 			break;
-		aggregates[i] = spares[i];
-		aggregate_begin_with(aggregates[i], channel, flags, message->cookie, &segment);
+		made = spares[i];
+		aggregate_begin(made, channel, flags, message->cookie);
+		aggregate_append(made, &segment);
+		aggregates[i] = made;
 	}
 	cursor->message += i;
 	cursor->slice += i;
