@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Copyright (c) 2026 The fbufs authors
 
+#include <linux/overflow.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -170,33 +171,36 @@ void domain_end_members(struct fbufs_domain *domain)
 }
 
 /*
- * The table of held messages. A handle is the generation and index of an entry;
- * a receive call prepares entries, tells the user their handles, and fills them
+ * The table of held messages. A handle is the number of the use of an entry, and its
+ * index; a receive call prepares entries, tells the user their handles, and fills them
  * only when that succeeded.
  */
 
-static u64 hold_handle(const struct fbufs_domain *domain, u32 index)
-{
-	return (u64)domain->holds[index].gen << 32 | index;
-}
+#define HOLD_USE BIT_ULL(32)
 
 static inline struct fbufs_hold *hold_lookup(struct fbufs_domain *domain, u64 handle)
 {
 	u32 index = handle;
 
 	lockdep_assert_held(&domain->lock);
-	if (index >= domain->nholds || domain->holds[index].gen != handle >> 32)
+	if (index >= domain->nholds || domain->holds[index].handle != handle)
 		return NULL;
 	return &domain->holds[index];
 }
 
-static inline void hold_free(struct fbufs_domain *domain, struct fbufs_hold *hold, u32 index)
+/* The next use of the entry has another handle. */
+static inline void hold_free(struct fbufs_hold *hold, u32 *free_hold)
 {
+	u64 handle = hold->handle;
+	u32 index = handle;
+
+	/* From the last number to the first one, which is not 0. */
+	if (check_add_overflow(handle, HOLD_USE, &handle))
+		handle += HOLD_USE;
 	hold->aggregate = NULL;
-	if (!++hold->gen)
-		hold->gen = 1;
-	hold->next = domain->free_hold;
-	domain->free_hold = index;
+	hold->handle = handle;
+	hold->next = *free_hold;
+	*free_hold = index;
 }
 
 static int holds_grow(struct fbufs_domain *domain)
@@ -216,8 +220,10 @@ static int holds_grow(struct fbufs_domain *domain)
 		drop = domain->holds;
 		domain->holds = holds;
 		WRITE_ONCE(domain->nholds, size);
-		for (i = size; i-- > old;)
-			hold_free(domain, &holds[i], i);
+		for (i = size; i-- > old;) {
+			holds[i].handle = i;
+			hold_free(&holds[i], &domain->free_hold);
+		}
 	} else {
 		drop = holds;
 	}
@@ -229,16 +235,19 @@ static int holds_grow(struct fbufs_domain *domain)
 /* Entries for up to @n messages. Returns how many, or -ENOBUFS, -ENOMEM. May sleep. */
 int domain_prepare_holds(struct fbufs_domain *domain, u64 *handles, u32 n)
 {
-	u32 i, index;
+	struct fbufs_hold *holds;
+	u32 i, next;
 	int err;
 
 	do {
 		spin_lock(&domain->lock);
-		for (i = 0; i < n && domain->free_hold != NO_HOLD; i++) {
-			index = domain->free_hold;
-			domain->free_hold = domain->holds[index].next;
-			handles[i] = hold_handle(domain, index);
+		holds = domain->holds;
+		next = domain->free_hold;
+		for (i = 0; i < n && next != NO_HOLD; i++) {
+			handles[i] = holds[next].handle;
+			next = holds[next].next;
 		}
+		domain->free_hold = next;
 		spin_unlock(&domain->lock);
 		if (i)
 			return i;
@@ -257,7 +266,7 @@ void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n)
 
 		/* Not there when the domain ended in between. */
 		if (hold)
-			hold_free(domain, hold, handles[i]);
+			hold_free(hold, &domain->free_hold);
 	}
 	spin_unlock(&domain->lock);
 }
@@ -266,15 +275,17 @@ void domain_cancel_holds(struct fbufs_domain *domain, const u64 *handles, u32 n)
 int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 			struct fbufs_aggregate **aggregates, u32 n)
 {
+	struct fbufs_hold *holds;
 	int err = 0;
 	u32 i;
 
 	spin_lock(&domain->lock);
+	holds = domain->holds;
 	/* Marked without this lock; who does that takes all holds afterwards. */
 	if (READ_ONCE(domain->dead))
 		err = -ENODEV;
 	for (i = 0; i < n && !err; i++)
-		domain->holds[(u32)handles[i]].aggregate = aggregates[i];
+		holds[(u32)handles[i]].aggregate = aggregates[i];
 	spin_unlock(&domain->lock);
 	return err;
 }
@@ -287,18 +298,23 @@ int domain_commit_holds(struct fbufs_domain *domain, const u64 *handles,
 u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
 		      struct fbufs_aggregate **aggregates, u32 n, u32 *flags)
 {
-	struct fbufs_hold *hold;
-	u32 i, any = 0;
+	u32 i, nholds, free_hold, any = 0;
+	struct fbufs_hold *holds;
 
 	spin_lock(&domain->lock);
+	holds = domain->holds;
+	nholds = domain->nholds;
+	free_hold = domain->free_hold;
 	for (i = 0; i < n; i++) {
-		hold = hold_lookup(domain, handles[i]);
-		if (!hold || !hold->aggregate)
+		struct fbufs_hold *hold = &holds[(u32)handles[i]];
+
+		if ((u32)handles[i] >= nholds || hold->handle != handles[i] || !hold->aggregate)
 			break;
 		aggregates[i] = hold->aggregate;
 		any |= hold->aggregate->flags;
-		hold_free(domain, hold, handles[i]);
+		hold_free(hold, &free_hold);
 	}
+	domain->free_hold = free_hold;
 	spin_unlock(&domain->lock);
 	*flags = any;
 	return i;

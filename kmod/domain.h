@@ -30,12 +30,12 @@ struct fbufs_pool;
 /**
  * struct fbufs_hold - an entry of the table of held messages
  * @aggregate: the message; NULL while the entry is free or only prepared
- * @gen: number of the current use, part of the handle
+ * @handle: what it is known by, or will be next: number of the use, and index
  * @next: next free entry
  */
 struct fbufs_hold {
 	struct fbufs_aggregate *aggregate;
-	u32 gen;
+	u64 handle;
 	u32 next;
 };
 
