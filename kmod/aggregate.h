@@ -33,7 +33,7 @@ struct fbufs_segment {
 
 /**
  * struct fbufs_aggregate - a message
- * @refs: queues and domains that hold it
+ * @refs: queues and domains that hold it; 1 as well while it is made, or kept for re-use
  * @nsegments: slices
  * @flags: MESSAGE_*
  * @cookie: the sender's number
@@ -63,11 +63,37 @@ static inline void aggregate_begin(struct fbufs_aggregate *aggregate,
 }
 
 /* One more slice, for which there is room. */
-static inline void aggregate_append(struct fbufs_aggregate *aggregate,
-				    const struct fbufs_segment *segment)
+static inline void aggregate_append(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
+				    u32 offset, u32 length, bool borrowed)
 {
-	aggregate->segments[aggregate->nsegments++] = *segment;
-	aggregate->length += segment->length;
+	struct fbufs_segment *segment = &aggregate->segments[aggregate->nsegments++];
+
+	segment->fbuf = fbuf;
+	segment->offset = offset;
+	segment->borrowed = borrowed;
+	segment->length = length;
+	aggregate->length += length;
+}
+
+/* Whether nobody else has the message. Only who has a reference makes more of them. */
+static inline bool aggregate_is_sole(const struct fbufs_aggregate *aggregate)
+{
+	if (refcount_read(&aggregate->refs) != 1)
+		return false;
+	/* Pairs with the release of who gave up the one before. */
+	smp_acquire__after_ctrl_dep();
+	return true;
+}
+
+/* Gives a reference up. True: it was the last, and the message is the caller's alone. */
+static inline bool aggregate_put(struct fbufs_aggregate *aggregate)
+{
+	if (aggregate_is_sole(aggregate))
+		return true;
+	if (!refcount_dec_and_test(&aggregate->refs))
+		return false;
+	refcount_set(&aggregate->refs, 1);
+	return true;
 }
 
 /**

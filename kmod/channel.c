@@ -355,7 +355,7 @@ int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer 
 {
 	u32 i;
 
-	if (!user_store(out, buffers, n * sizeof(*buffers)))
+	if (!user_store_vector(out, buffers, sizeof(*buffers), n, CHUNK))
 		return n;
 	for (i = 0; i < n; i++)
 		transfer_free(domain, &buffers[i].fbuf, 1);
@@ -470,18 +470,6 @@ static int sender_room(struct fbufs_end *end, u32 n, struct fbufs_aggregate **sp
 	return room;
 }
 
-/* What sender_room() took and was not needed. Meanwhile others may have come. */
-static void channel_return_spares(struct fbufs_channel *channel,
-				  struct fbufs_aggregate **spares, u32 n)
-{
-	spin_lock(&channel->lock);
-	while (n && channel->nspares < CHANNEL_SPARES)
-		channel->spares[channel->nspares++] = spares[--n];
-	spin_unlock(&channel->lock);
-	while (n)
-		aggregate_free(spares[--n]);
-}
-
 /*
  * Where a send call is in the user's arrays. Elements are copied ahead, several
  * at a time; each is read once only, so the user cannot change it in between.
@@ -499,6 +487,7 @@ struct send_cursor {
 	u32 message_from, message_to;	/* copied ahead */
 	u32 slice_from, slice_to;
 	bool pool_full;		/* -EAGAIN was because of that */
+	u64 bytes;		/* of the messages of this chunk */
 	struct fbufs_message message_ahead[AHEAD];
 	struct fbufs_slice slice_ahead[AHEAD];
 };
@@ -539,11 +528,12 @@ static void making_resume(struct fbufs_pool *pool) __acquires(&pool->lock)
 }
 
 /* Copy elements @from on, up to @end; fewer when the rest is at a bad address. */
-static u32 copy_ahead(void *to, const void __user *array, size_t size, u32 from, u32 end)
+static __always_inline u32 copy_ahead(void *to, const void __user *array, size_t size, u32 from,
+				      u32 end)
 {
 	u32 n = min_t(u32, end - from, AHEAD);
 
-	if (user_fetch(to, array + from * size, n * size))
+	if (user_fetch_vector(to, array + from * size, size, n, AHEAD))
 		n = user_fetch(to, array + from * size, size) ? 0 : 1;
 	return from + n;
 }
@@ -715,13 +705,7 @@ static inline void message_from_kernel(struct fbufs_aggregate *aggregate,
 
 	aggregate_begin(aggregate, channel, channel_message_flags(channel), outputs->cookie);
 	do {
-		const struct fbufs_segment segment = {
-			.fbuf = outputs->fbuf,
-			.offset = outputs->offset,
-			.length = outputs->length,
-		};
-
-		aggregate_append(aggregate, &segment);
+		aggregate_append(aggregate, outputs->fbuf, outputs->offset, outputs->length, false);
 	} while (++outputs < end);
 }
 
@@ -791,6 +775,7 @@ static noinline struct fbufs_aggregate *message_make_copy(struct fbufs_end *end,
 	if (!IS_ERR(aggregate)) {
 		cursor->slice += message->slices;
 		cursor->message++;
+		cursor->bytes += aggregate->length;
 	}
 	return aggregate;
 }
@@ -818,6 +803,8 @@ static noinline u32 messages_make_usual(struct fbufs_channel *channel, struct se
 	const struct fbufs_message *message;
 	struct fbufs_aggregate *made;
 	const struct fbufs_slice *slice;
+	struct fbuf *fbuf;
+	u64 bytes = 0;
 
 	if (!pool || cursor->slice < cursor->slice_from ||
 	    cursor->slice >= cursor->slice_to)
@@ -826,19 +813,21 @@ static noinline u32 messages_make_usual(struct fbufs_channel *channel, struct se
 	slice = &cursor->slice_ahead[cursor->slice - cursor->slice_from];
 	n = min3(n, cursor->message_to - cursor->message, cursor->slice_to - cursor->slice);
 	for (i = 0; i < n && message_is_usual(message, slice); i++, message++, slice++) {
-		const struct fbufs_segment segment = {
-			.fbuf = transfer_send_ready(pool, channel, slice),
-			.offset = slice->offset,
-			.length = slice->length,
-		};
+		/* What is written next is not one of these, which the compiler cannot know. */
+		const u32 offset = slice->offset, length = slice->length;
+		const u64 cookie = message->cookie;
 
-		if (!segment.fbuf)
+		fbuf = transfer_send_ready(pool, channel, slice);
+		if (!fbuf)
 			break;
 		made = spares[i];
-		aggregate_begin(made, channel, flags, message->cookie);
-		aggregate_append(made, &segment);
 		aggregates[i] = made;
+		aggregate_begin(made, channel, flags, cookie);
+		aggregate_append(made, fbuf, offset, length, false);
+		bytes += length;
 	}
+	pool_sent(pool, i);
+	cursor->bytes += bytes;
 	cursor->message += i;
 	cursor->slice += i;
 	return i;
@@ -880,6 +869,7 @@ static noinline struct fbufs_aggregate *message_make(struct fbufs_end *end,
 	}
 	cursor->message++;
 	cursor->slice += message->slices;
+	cursor->bytes += aggregate->length;
 	return aggregate;
 }
 
@@ -922,44 +912,48 @@ static int messages_make(struct fbufs_end *end, struct send_cursor *cursor,
 	}
 	making_pause(cursor->pool);
 	if (used < nspares)
-		channel_return_spares(end->channel, spares + used, nspares - used);
+		channel_keep(end->channel, spares + used, nspares - used);
 	return i ? i : err;
+}
+
+/* Put messages in the queue of a receiver that has room. Context: under the channel's lock. */
+static void receiver_queue(struct fbufs_end *end, struct fbufs_aggregate **aggregates, u32 n)
+{
+	u32 at = end->tail & (end->channel->depth - 1);
+	u32 first = min(n, end->channel->depth - at);
+
+	memcpy(&end->ring[at], aggregates, first * sizeof(*aggregates));
+	memcpy(&end->ring[0], aggregates + first, (n - first) * sizeof(*aggregates));
+	/* Pairs with the acquire in receiver_queued(). */
+	smp_store_release(&end->tail, end->tail + n);
 }
 
 /*
  * Queue messages, which are the receivers' by now, with every receiver there is;
- * if *@wake is set, channel_wake_receivers() is to follow. Returns their bytes.
+ * if *@wake is set, channel_wake_receivers() is to follow.
  */
-static u64 channel_deliver(struct fbufs_channel *channel,
-			   struct fbufs_aggregate **aggregates, u32 n, bool *wake)
+static void channel_deliver(struct fbufs_channel *channel,
+			    struct fbufs_aggregate **aggregates, u32 n, bool *wake)
 {
-	u32 mask = channel->depth - 1, nreceivers, i;
-	u64 left, bytes = 0;
+	u32 nreceivers, i;
+	u64 left;
 
 	/* The messages point to it already. */
 	channel_get_many(channel, n);
 	spin_lock(&channel->lock);
 	nreceivers = hweight64(channel->present);
-	for (i = 0; i < n; i++) {
-		refcount_set(&aggregates[i]->refs, nreceivers ?: 1);
-		bytes += aggregates[i]->length;
-	}
+	for (i = 0; nreceivers > 1 && i < n; i++)
+		refcount_set(&aggregates[i]->refs, nreceivers);
 	for (left = channel->present; left; left &= left - 1) {
 		struct fbufs_end *end = channel->receivers[__ffs64(left)];
-		struct fbufs_aggregate **ring = end->ring;
-		u32 tail = end->tail;
 
-		for (i = 0; i < n; i++)
-			ring[tail++ & mask] = aggregates[i];
-		/* Pairs with the acquire in receiver_queued(). */
-		smp_store_release(&end->tail, tail);
+		receiver_queue(end, aggregates, n);
 		*wake |= wq_has_sleeper(&end->wait);
 	}
 	spin_unlock(&channel->lock);
 	/* The last receiver went away in this moment, as if just after the send. */
 	if (!nreceivers)
 		transfer_drop(aggregates, n);
-	return bytes;
 }
 
 /*
@@ -989,11 +983,11 @@ static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n, 
 	bool commit = false;
 	int room, done;
 	u32 nspares;
-	u64 bytes;
 
 	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
 	if (room < 0)
 		return room;
+	cursor->bytes = 0;
 	done = messages_make(end, cursor, aggregates, room, spares, nspares, &commit);
 	if (done < 0)
 		return done;
@@ -1001,9 +995,9 @@ static int send_chunk(struct fbufs_end *end, struct send_cursor *cursor, u32 n, 
 		transfer_secure(end->domain, aggregates, done);
 	if (commit)
 		transfer_commit(end->domain, channel, aggregates, done);
-	bytes = channel_deliver(channel, aggregates, done, wake);
+	channel_deliver(channel, aggregates, done, wake);
 	stats_count(&end->domain->counters, FBUFS_COUNT_MESSAGES_SENT, done);
-	stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, bytes);
+	stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, cursor->bytes);
 	return done;
 }
 
@@ -1137,79 +1131,154 @@ struct chunk_sum {
 	u32 messages;
 	u32 slices;
 	u64 bytes;
+	bool hidden;		/* the receiving end has yet to be shown some of them */
 };
 
 /*
- * The first of the queued messages, up to @n and as have no more slices than there is
- * room for. Context: under the end's mutex.
+ * Queued messages, *@n of them or fewer: those that lie side by side. Context: under the
+ * end's mutex.
  */
-static struct chunk_sum messages_that_fit(const struct fbufs_end *end, u32 n, u32 room,
-					  struct fbufs_aggregate **aggregates)
+static inline struct fbufs_aggregate **receiver_peek(const struct fbufs_end *end, u32 *n)
 {
-	u32 mask = end->channel->depth - 1, head = end->head, i;
-	struct chunk_sum sum = {};
+	u32 at = end->head & (end->channel->depth - 1);
 
-	for (i = 0; i < n; i++) {
-		struct fbufs_aggregate *aggregate = end->ring[(head + i) & mask];
-
-		if (aggregate->nsegments > room - sum.slices)
-			break;
-		sum.slices += aggregate->nsegments;
-		sum.bytes += aggregate->length;
-		aggregates[i] = aggregate;
-	}
-	sum.messages = i;
-	return sum;
+	*n = min(*n, end->channel->depth - at);
+	return &end->ring[at];
 }
 
 /*
- * Tell the user about messages and their slices. Sets *@show when the receiving end has
- * yet to be shown some of them. What is between begin and end must not call anything.
+ * Telling the user. These run between begin and end of an access to user memory, where
+ * nothing may be called, and return false at a bad address.
  */
-static int report_chunk(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
-			const u64 *handles, const struct chunk_sum *sum,
-			const struct receive_cursor *cursor, bool *show)
+
+static __always_inline bool report_slice(const struct fbufs_segment *segment, u64 pool_begin,
+					 struct fbufs_slice __user *out)
 {
+	const struct fbuf *fbuf = segment->fbuf;
+	u32 offset = segment->offset;
+
+	unsafe_put_user(fbuf->handle, &out->fbuf, fault);
+	unsafe_put_user(0, &out->hold, fault);
+	unsafe_put_user(fbuf_position(fbuf, pool_begin, offset), &out->position, fault);
+	unsafe_put_user(offset, &out->offset, fault);
+	unsafe_put_user(segment->length, &out->length, fault);
+	return true;
+fault:
+	return false;
+}
+
+static __always_inline bool report_message(const struct fbufs_aggregate *aggregate, u64 handle,
+					   u32 slices, bool locked,
+					   struct fbufs_message __user *out)
+{
+	unsafe_put_user(handle, &out->message, fault);
+	unsafe_put_user(aggregate->cookie, &out->cookie, fault);
+	unsafe_put_user(aggregate->length, &out->length, fault);
+	unsafe_put_user(slices, &out->slices, fault);
+	unsafe_put_user(locked ? FBUFS_MESSAGE_LOCKED : 0, &out->flags, fault);
+	return true;
+fault:
+	return false;
+}
+
+/*
+ * Tell the user about the first of @n messages, as long as they are as most are: of one
+ * slice, of an fbuf of the channel that the receiving end was shown before. On its own, so
+ * that what is in the loop has registers.
+ */
+static noinline int report_usual(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
+				 const u64 *handles, u32 n, const struct receive_cursor *cursor,
+				 struct chunk_sum *sum)
+{
+	const struct fbufs_channel *channel = map_cached(end->channel);
 	struct fbufs_message __user *message = cursor->messages;
 	struct fbufs_slice __user *out = cursor->slices;
-	const struct fbufs_pool *own = end->domain->pool;
-	u64 bit = BIT_ULL(end->index);
-	bool hidden = false, locked;
-	u32 i, j;
+	u64 bit = BIT_ULL(end->index), begin, bytes = 0;
+	u32 i;
 
-	if (!access_ok(out, sum->slices * sizeof(*out)) ||
-	    !user_write_access_begin(message, sum->messages * sizeof(*message)))
+	n = min(n, cursor->slices_left);
+	/* What was sent on need not be tried. */
+	if (!n || !map_is_shown(channel, aggregates[0]->segments[0].fbuf, bit))
+		return 0;
+	begin = pool_offset(channel->pool);
+	if (!access_ok(out, n * sizeof(*out)) ||
+	    !user_write_access_begin(message, n * sizeof(*message)))
 		return -EFAULT;
-	for (i = 0; i < sum->messages; i++, message++) {
+	for (i = 0; i < n; i++, message++, out++) {
 		const struct fbufs_aggregate *aggregate = aggregates[i];
 		const struct fbufs_segment *segment = aggregate->segments;
+		const struct fbuf *fbuf = segment->fbuf;
 
-		locked = true;
-		for (j = aggregate->nsegments; j; j--, segment++, out++) {
-			const struct fbuf *fbuf = segment->fbuf;
-
-			unsafe_put_user(fbuf->handle, &out->fbuf, fault);
-			unsafe_put_user(0, &out->hold, fault);
-			unsafe_put_user(pool_position(fbuf_pool(fbuf), fbuf, segment->offset),
-					&out->position, fault);
-			unsafe_put_user(segment->offset, &out->offset, fault);
-			unsafe_put_user(segment->length, &out->length, fault);
-			hidden |= fbuf_pool(fbuf) != own &&
-				  !map_is_shown(end->channel, fbuf, bit);
-			locked &= access_is_locked(&fbuf->access);
-		}
-		unsafe_put_user(handles[i], &message->message, fault);
-		unsafe_put_user(aggregate->cookie, &message->cookie, fault);
-		unsafe_put_user(aggregate->length, &message->length, fault);
-		unsafe_put_user(aggregate->nsegments, &message->slices, fault);
-		unsafe_put_user(locked ? FBUFS_MESSAGE_LOCKED : 0, &message->flags, fault);
+		if (aggregate->nsegments != 1 || !map_is_shown(channel, fbuf, bit))
+			break;
+		if (!report_slice(segment, begin, out) ||
+		    !report_message(aggregate, handles[i], 1, access_is_locked(&fbuf->access),
+				    message))
+			goto fault;
+		bytes += segment->length;
 	}
 	user_write_access_end();
-	*show = hidden;
+	sum->messages = i;
+	sum->slices = i;
+	sum->bytes = bytes;
 	return 0;
 fault:
 	user_write_access_end();
 	return -EFAULT;
+}
+
+/* Tell the user about one message more. */
+static noinline int report_any(const struct fbufs_end *end,
+			       const struct fbufs_aggregate *aggregate, u64 handle,
+			       const struct receive_cursor *cursor, struct chunk_sum *sum)
+{
+	struct fbufs_message __user *message = cursor->messages + sum->messages;
+	struct fbufs_slice __user *out = cursor->slices + sum->slices;
+	const struct fbufs_segment *segment = aggregate->segments;
+	const struct fbufs_pool *own = end->domain->pool;
+	u64 bit = BIT_ULL(end->index);
+	u32 left = aggregate->nsegments;
+	bool locked = true;
+
+	if (!access_ok(out, left * sizeof(*out)) ||
+	    !user_write_access_begin(message, sizeof(*message)))
+		return -EFAULT;
+	for (; left; left--, segment++, out++) {
+		const struct fbuf *fbuf = segment->fbuf;
+
+		if (!report_slice(segment, pool_offset(fbuf_pool(fbuf)), out))
+			goto fault;
+		locked &= access_is_locked(&fbuf->access);
+		sum->hidden |= fbuf_pool(fbuf) != own &&
+			       !map_is_shown(map_cached(end->channel), fbuf, bit);
+	}
+	if (!report_message(aggregate, handle, aggregate->nsegments, locked, message))
+		goto fault;
+	user_write_access_end();
+	sum->messages++;
+	sum->slices += aggregate->nsegments;
+	sum->bytes += aggregate->length;
+	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
+/*
+ * Tell the user about messages and their slices: about the first of up to @n that have no
+ * more slices than there is room for.
+ */
+static int report_chunk(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
+			const u64 *handles, u32 n, const struct receive_cursor *cursor,
+			struct chunk_sum *sum)
+{
+	int err = report_usual(end, aggregates, handles, n, cursor, sum);
+
+	while (!err && sum->messages < n &&
+	       aggregates[sum->messages]->nsegments <= cursor->slices_left - sum->slices)
+		err = report_any(end, aggregates[sum->messages], handles[sum->messages], cursor,
+				 sum);
+	return err;
 }
 
 /*
@@ -1242,29 +1311,26 @@ static void channel_wake_sender(struct fbufs_channel *channel)
  */
 static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, bool *wake)
 {
-	struct fbufs_aggregate *aggregates[CHUNK] __uninitialized;
 	u32 n = min3(receiver_queued(end), cursor->room, (u32)CHUNK);
 	struct fbufs_domain *domain = end->domain;
+	struct fbufs_aggregate **aggregates;
 	u64 handles[CHUNK] __uninitialized;
-	struct chunk_sum sum;
-	bool show = false;
+	struct chunk_sum sum = {};
 	int prepared, err;
 
 	if (end->gone)
 		return -ENODEV;
 	if (!n)
 		return 0;
-	sum = messages_that_fit(end, n, cursor->slices_left, aggregates);
-	if (!sum.messages)
-		return -EMSGSIZE;
-	prepared = domain_prepare_holds(domain, handles, sum.messages);
+	aggregates = receiver_peek(end, &n);
+	prepared = domain_prepare_holds(domain, handles, n);
 	if (prepared < 0)
 		return prepared;
-	if (prepared < sum.messages)
-		sum = messages_that_fit(end, prepared, cursor->slices_left, aggregates);
-	err = report_chunk(end, aggregates, handles, &sum, cursor, &show);
+	err = report_chunk(end, aggregates, handles, prepared, cursor, &sum);
+	if (!err && !sum.messages)
+		err = -EMSGSIZE;
 	/* Before the table has them: from then on another thread may release them. */
-	if (!err && show)
+	if (!err && sum.hidden)
 		map_show(domain, aggregates, sum.messages, end->index, false);
 	if (!err)
 		err = domain_commit_holds(domain, handles, aggregates, sum.messages);
@@ -1272,6 +1338,8 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 		domain_cancel_holds(domain, handles, prepared);
 		return err;
 	}
+	if (sum.messages < prepared)
+		domain_cancel_holds(domain, handles + sum.messages, prepared - sum.messages);
 	cursor->messages += sum.messages;
 	cursor->slices += sum.slices;
 	cursor->room -= sum.messages;
@@ -1291,7 +1359,8 @@ static int receive_release(struct fbufs_end *end, struct fbufs_receive *receive)
 
 	while (receive->out_released < receive->nrelease) {
 		n = min_t(u32, receive->nrelease - receive->out_released, TRANSFER_BATCH);
-		if (user_fetch(batch, handles + receive->out_released, n * sizeof(*batch)))
+		if (user_fetch_vector(batch, handles + receive->out_released, sizeof(*batch), n,
+				      TRANSFER_BATCH))
 			return -EFAULT;
 		done = transfer_release(end->domain, batch, n);
 		if (done < 0)
@@ -1428,8 +1497,8 @@ int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output 
 	struct fbufs_channel *channel = end->channel;
 	u32 nspares, slices, sent = 0;
 	bool wake = false;
+	u64 bytes = 0;
 	int room, i;
-	u64 bytes;
 
 	mutex_lock(&end->mutex);
 	room = sender_room(end, min_t(u32, n, CHUNK), spares, &nspares);
@@ -1440,13 +1509,14 @@ int channel_send_from_kernel(struct fbufs_end *end, const struct channel_output 
 		if (!aggregates[i])
 			break;
 		message_from_kernel(aggregates[i], channel, &outputs[sent], slices);
+		bytes += aggregates[i]->length;
 		sent += slices;
 	}
 	if (nspares)
-		channel_return_spares(channel, spares, nspares);
+		channel_keep(channel, spares, nspares);
 	if (i) {
 		transfer_commit(end->domain, channel, aggregates, i);
-		bytes = channel_deliver(channel, aggregates, i, &wake);
+		channel_deliver(channel, aggregates, i, &wake);
 		stats_count(&end->domain->counters, FBUFS_COUNT_MESSAGES_SENT, i);
 		stats_count(&end->domain->counters, FBUFS_COUNT_BYTES_SENT, bytes);
 	}

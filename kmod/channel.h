@@ -17,11 +17,11 @@
 #include <linux/wait.h>
 #include <linux/xarray.h>
 
+#include "aggregate.h"
 #include "domain.h"
 #include "turn.h"
 
 struct fbuf;
-struct fbufs_aggregate;
 struct fbufs_class;
 struct fbufs_pool;
 struct file;
@@ -123,6 +123,21 @@ static inline void channel_put_many(struct fbufs_channel *channel, u32 n)
 static inline void channel_put(struct fbufs_channel *channel)
 {
 	channel_put_many(channel, 1);
+}
+
+/* Messages that are nobody's are kept for re-use, as long as there is room, or freed. */
+static inline void channel_keep(struct fbufs_channel *channel,
+				struct fbufs_aggregate **spares, u32 n)
+{
+	u32 kept;
+
+	spin_lock(&channel->lock);
+	kept = READ_ONCE(channel->closed) ? 0 : min(n, CHANNEL_SPARES - channel->nspares);
+	memcpy(&channel->spares[channel->nspares], spares, kept * sizeof(*spares));
+	channel->nspares += kept;
+	spin_unlock(&channel->lock);
+	while (n > kept)
+		aggregate_free(spares[--n]);
 }
 
 /* A slice of a message, of an fbuf that is the kernel's; @cookie is that of the first. */

@@ -337,7 +337,7 @@ bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes)
 	struct folio *folio = page_folio(page);
 	struct fbufs_aggregate *taken = op->taken;
 	struct fbuf *fbuf = fbuf_of_folio(folio);
-	struct fbufs_segment next, *last;
+	struct fbufs_segment *last;
 	struct fbufs_pool *pool;
 	u32 offset;
 
@@ -356,8 +356,7 @@ bool descriptor_take_place(struct fdio_op *op, struct page *page, u32 bytes)
 		/* The operation that put it there drains: it is SENT. */
 		fbuf->refs++;
 		spin_unlock(&pool->lock);
-		next = (struct fbufs_segment){ .fbuf = fbuf, .offset = offset, .length = bytes };
-		aggregate_append(taken, &next);
+		aggregate_append(taken, fbuf, offset, bytes, false);
 	}
 	op->done += bytes;
 	op->how |= FBUFS_IO_ZEROCOPY;
@@ -426,7 +425,6 @@ int descriptor_take(struct fdio_op *op)
 		if (!op->taken)
 			return -ENOMEM;
 		aggregate_begin(op->taken, NULL, MESSAGE_UNMAP, op->args.cookie);
-		refcount_set(&op->taken->refs, 1);
 	}
 	if (pipe)
 		pipe_take(op, pipe);

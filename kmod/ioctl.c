@@ -222,7 +222,7 @@ static long for_handles(struct fbufs_domain *domain, const struct fbufs_handles 
 		return -EINVAL;
 	while (done < args->count) {
 		n = min_t(u32, args->count - done, TRANSFER_BATCH);
-		if (user_fetch(batch, handles + done, n * sizeof(*batch)))
+		if (user_fetch_vector(batch, handles + done, sizeof(*batch), n, TRANSFER_BATCH))
 			err = -EFAULT;
 		else
 			err = some(domain, batch, n);

@@ -1027,7 +1027,7 @@ static void showing_add(struct map_showing *showing, struct fbufs_aggregate *agg
 	struct map_right *right = &showing->rights[showing->n++];
 
 	*right = (struct map_right){ .fbuf = fbuf, .page = first, .npages = last - first + 1 };
-	if (map_is_cached_here(aggregate->channel, fbuf)) {
+	if (map_is_cached_here(map_cached(aggregate->channel), fbuf)) {
 		spin_lock(&pool->lock);
 		fbuf->mapped |= bit;
 		spin_unlock(&pool->lock);
@@ -1066,7 +1066,8 @@ void map_show(struct fbufs_domain *domain, struct fbufs_aggregate **aggregates,
 			struct fbufs_pool *pool = fbuf_pool(segment->fbuf);
 
 			if (domain->pool == pool ||
-			    map_is_shown(aggregates[i]->channel, segment->fbuf, bit))
+			    map_is_shown(map_cached(aggregates[i]->channel),
+					 segment->fbuf, bit))
 				continue;
 			if (pool != shown) {
 				showing_end(&showing);
@@ -1091,7 +1092,7 @@ static bool still_shown(struct fbufs_domain *domain, const struct fbufs_aggregat
 			const struct fbuf *fbuf)
 {
 	return domain->pool == fbuf_pool(fbuf) ||
-	       (map_is_cached_here(aggregate->channel, fbuf) &&
+	       (map_is_cached_here(map_cached(aggregate->channel), fbuf) &&
 		channel_reaches(aggregate->channel, domain));
 }
 

@@ -18,21 +18,26 @@ struct fbufs_domain;
 struct vm_area_struct;
 
 /*
- * Whether a receiver of a message that went over the channel, or over none, may see all
- * of an fbuf in it, held or not.
+ * The channel, if a receiver of a message that went over it may see all of its fbufs, held
+ * or not; or NULL.
  */
-static __always_inline bool map_is_cached_here(const struct fbufs_channel *channel,
+static __always_inline const struct fbufs_channel *map_cached(const struct fbufs_channel *channel)
+{
+	return channel && !(channel->flags & FBUFS_CHANNEL_UNCACHED) ? channel : NULL;
+}
+
+/* Whether an fbuf is of a channel, which map_cached() returned. */
+static __always_inline bool map_is_cached_here(const struct fbufs_channel *cached,
 					       const struct fbuf *fbuf)
 {
-	return channel && fbuf->home->channel == channel &&
-	       !(channel->flags & FBUFS_CHANNEL_UNCACHED);
+	return cached && fbuf->home->channel == cached;
 }
 
 /* Whether all of it was inserted before, and stayed. */
-static __always_inline bool map_is_shown(const struct fbufs_channel *channel,
+static __always_inline bool map_is_shown(const struct fbufs_channel *cached,
 					 const struct fbuf *fbuf, u64 bit)
 {
-	return map_is_cached_here(channel, fbuf) && READ_ONCE(fbuf->mapped) & bit;
+	return map_is_cached_here(cached, fbuf) && READ_ONCE(fbuf->mapped) & bit;
 }
 
 int map_window(struct fbufs_domain *domain, struct vm_area_struct *vma);

@@ -177,15 +177,18 @@ void pool_exit(void)
  * Handles and addresses
  */
 
-/* The extent with an id, or NULL. Context: under the pool's lock. */
-struct fbufs_extent *pool_extent(struct fbufs_pool *pool, u32 id)
+/* As pool_place(), also of an extent that was not looked up lately. */
+struct fbuf *pool_place_other(struct fbufs_pool *pool, u64 handle)
 {
+	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
+	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
 	struct fbufs_extent *extent = xa_load(&pool->extents, id);
 
 	lockdep_assert_held(&pool->lock);
-	if (extent)
-		pool->recent[id % RECENT_EXTENTS] = extent;
-	return extent;
+	if (!extent || slot >= extent->nslots || extent->fbufs[slot].handle != handle)
+		return NULL;
+	pool->recent[id % RECENT_EXTENTS] = extent;
+	return &extent->fbufs[slot];
 }
 
 /* The fbuf at a page of the pool, or NULL. Context: under the pool's lock. */
@@ -278,19 +281,24 @@ void pool_classes_destroy(struct xarray *classes)
 u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped)
 {
 	struct fbufs_pool *pool = class->pool;
+	u64 begin = pool_offset(pool);
+	u8 mapped = ACCESS_RW;
 	struct fbuf *fbuf;
 	u32 i;
 
 	spin_lock(&pool->lock);
-	for (i = 0; i < n && !pool->orphan; i++) {
+	if (pool->orphan)
+		n = 0;
+	for (i = 0; i < n; i++) {
 		fbuf = pool_pop(class);
 		if (!fbuf)
 			break;
-		if (!(fbuf->access.flags & ACCESS_RW))
-			*unmapped = true;
-		pool_hand_out(pool, fbuf, &buffers[i]);
+		mapped &= fbuf->access.flags;
+		fbuf_hand_out(fbuf, begin, &buffers[i]);
 	}
 	spin_unlock(&pool->lock);
+	if (!mapped)
+		*unmapped = true;
 	return i;
 }
 

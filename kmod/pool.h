@@ -167,11 +167,17 @@ static inline loff_t pool_offset(const struct fbufs_pool *pool)
 	return (loff_t)pool->id << FBUFS_POOL_SHIFT;
 }
 
+/* As pool_position(), of the pool whose first byte is there. */
+static inline u64 fbuf_position(const struct fbuf *fbuf, u64 pool_begin, u32 offset)
+{
+	return pool_begin + ((u64)fbuf_first(fbuf) << PAGE_SHIFT) + offset;
+}
+
 /* Offset of a byte of an fbuf among the device's offsets. */
 static inline u64 pool_position(const struct fbufs_pool *pool,
 				const struct fbuf *fbuf, u32 offset)
 {
-	return pool_offset(pool) + ((u64)fbuf_first(fbuf) << PAGE_SHIFT) + offset;
+	return fbuf_position(fbuf, pool_offset(pool), offset);
 }
 
 /* Handles: pool, allocation, extent, slot. */
@@ -184,7 +190,30 @@ static inline u64 pool_position(const struct fbufs_pool *pool,
 #define MAX_POOL_ID (BIT(64 - HANDLE_POOL_SHIFT) - 1)
 #define MAX_EXTENT_ID (BIT(HANDLE_EXTENT_BITS) - 1)
 
-struct fbufs_extent *pool_extent(struct fbufs_pool *pool, u32 id);
+struct fbuf *pool_place_other(struct fbufs_pool *pool, u64 handle);
+
+/*
+ * The place of the fbuf that a handle names, which may be EMPTY by now, or NULL; see
+ * pool_lookup(). Context: under the pool's lock.
+ */
+static inline struct fbuf *pool_place(struct fbufs_pool *pool, u64 handle)
+{
+	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
+	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
+	struct fbufs_extent *extent = pool->recent[id % RECENT_EXTENTS];
+	struct fbuf *fbuf;
+
+	lockdep_assert_held(&pool->lock);
+	if (extent && slot < extent->nslots) {
+		fbuf = &extent->fbufs[slot];
+		/* Or it is computed once for each use. */
+		OPTIMIZER_HIDE_VAR(fbuf);
+		/* Then the extent is the right one, too: it is in the handle. */
+		if (likely(fbuf->handle == handle))
+			return fbuf;
+	}
+	return pool_place_other(pool, handle);
+}
 
 /**
  * pool_lookup - the fbuf of a handle
@@ -197,21 +226,23 @@ struct fbufs_extent *pool_extent(struct fbufs_pool *pool, u32 id);
  */
 static inline struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
 {
-	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
-	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
-	struct fbufs_extent *extent = pool->recent[id % RECENT_EXTENTS];
-	struct fbuf *fbuf;
+	struct fbuf *fbuf = pool_place(pool, handle);
 
-	lockdep_assert_held(&pool->lock);
-	if (!extent || extent->id != id) {
-		extent = pool_extent(pool, id);
-		if (!extent)
-			return NULL;
-	}
-	if (slot >= extent->nslots)
-		return NULL;
-	fbuf = &extent->fbufs[slot];
-	return fbuf->handle == handle && fbuf->access.state != FBUFS_STATE_EMPTY ? fbuf : NULL;
+	return fbuf && fbuf->access.state != FBUFS_STATE_EMPTY ? fbuf : NULL;
+}
+
+/* As pool_hand_out(), of the pool whose first byte is at that position. */
+static inline void fbuf_hand_out(struct fbuf *fbuf, u64 pool_begin, struct fbufs_buffer *buffer)
+{
+	u64 handle = fbuf->handle + BIT_ULL(HANDLE_GEN_SHIFT);
+
+	access_alloc(&fbuf->access);
+	/* From the last number to the first one: the pool's stays. */
+	if (unlikely(!(handle & HANDLE_GEN_MASK)))
+		handle -= BIT_ULL(HANDLE_POOL_SHIFT);
+	fbuf->handle = handle;
+	buffer->fbuf = handle;
+	buffer->position = fbuf_position(fbuf, pool_begin, 0);
 }
 
 /*
@@ -222,16 +253,8 @@ static inline struct fbuf *pool_lookup(struct fbufs_pool *pool, u64 handle)
 static inline void pool_hand_out(struct fbufs_pool *pool, struct fbuf *fbuf,
 				 struct fbufs_buffer *buffer)
 {
-	u64 handle = fbuf->handle + BIT_ULL(HANDLE_GEN_SHIFT);
-
 	lockdep_assert_held(&pool->lock);
-	access_alloc(&fbuf->access);
-	/* From the last number to the first one: the pool's stays. */
-	if (unlikely(!(handle & HANDLE_GEN_MASK)))
-		handle -= BIT_ULL(HANDLE_POOL_SHIFT);
-	fbuf->handle = handle;
-	buffer->fbuf = fbuf->handle;
-	buffer->position = pool_position(pool, fbuf, 0);
+	fbuf_hand_out(fbuf, pool_offset(pool), buffer);
 }
 
 /*
@@ -264,11 +287,12 @@ static inline void pool_notice(struct fbufs_pool *pool, struct fbuf *fbuf, u8 wh
 	}
 }
 
-/* One more of its fbufs is SENT. Context: under the pool's lock. */
-static inline void pool_sent(struct fbufs_pool *pool)
+/* So many more of its fbufs are SENT. Context: under the pool's lock. */
+static inline void pool_sent(struct fbufs_pool *pool, u32 n)
 {
-	if (!pool->sent++)
+	if (n && !pool->sent)
 		pool_get(pool);
+	pool->sent += n;
 }
 
 /* Context: under the pool's lock. */

@@ -483,24 +483,10 @@ static inline void segment_put(struct fbufs_pool *pool, struct fbuf *fbuf)
 		pool_leave(pool, fbuf);
 }
 
-/*
- * As segment_put(), if it is the last slice of an fbuf that just goes on its free list;
- * or false, with nothing changed. @plain: so do those of the pool. Context: under its lock.
- */
-static inline bool segment_put_quietly(struct fbufs_pool *pool, struct fbuf *fbuf, bool plain)
-{
-	if (!plain || fbuf->refs != 1 || class_is_closed(fbuf->home) ||
-	    !access_home_quietly(&fbuf->access))
-		return false;
-	pool->sent--;
-	pool_push(fbuf);
-	return true;
-}
-
 /* Under a pool's lock so many slices at most, for the sake of others. */
 #define RUN 256
 
-static void segments_put(struct fbufs_aggregate **aggregates, u32 count)
+static noinline void segments_put(struct fbufs_aggregate **aggregates, u32 count)
 {
 	struct segment_walk walk;
 	bool more = walk_begin(&walk, aggregates, count);
@@ -508,15 +494,13 @@ static void segments_put(struct fbufs_aggregate **aggregates, u32 count)
 	while (more) {
 		struct fbufs_pool *pool = fbuf_pool(walk.segment->fbuf);
 		u32 notices, sent, n = 0;
-		bool reap, last, plain;
+		bool reap, last;
 
 		spin_lock(&pool->lock);
 		notices = pool->notice_tail;
 		sent = pool->sent;
-		plain = !pool->orphan && !(pool->store & FBUFS_POOL_STORE_WAIT);
 		do {
-			if (!segment_put_quietly(pool, walk.segment->fbuf, plain))
-				segment_put(pool, walk.segment->fbuf);
+			segment_put(pool, walk.segment->fbuf);
 			more = walk_next(&walk);
 		} while (more && fbuf_pool(walk.segment->fbuf) == pool && ++n < RUN);
 		reap = pool->leaving;
@@ -563,6 +547,63 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 		aggregate_free(aggregates[--surplus]);
 }
 
+/* As transfer_drop(), of any messages. */
+static noinline void messages_drop(struct fbufs_aggregate **aggregates, u32 n)
+{
+	u32 i, last = 0;
+
+	for (i = 0; i < n; i++)
+		if (aggregate_put(aggregates[i]))
+			aggregates[last++] = aggregates[i];
+	if (!last)
+		return;
+	segments_put(aggregates, last);
+	aggregates_retire(aggregates, last);
+}
+
+/* Whether it is of one slice, of an fbuf of the channel, and nobody else has it. */
+static inline bool message_is_plain(const struct fbufs_aggregate *aggregate,
+				    const struct fbufs_channel *channel)
+{
+	return aggregate->channel == channel && aggregate->nsegments == 1 &&
+	       aggregate->segments[0].fbuf->home->channel == channel &&
+	       aggregate_is_sole(aggregate);
+}
+
+/*
+ * The first of some messages go home to a channel, as long as they are plain, and their
+ * fbuf just goes on its free list. Returns how many; the messages are left to the caller.
+ */
+static u32 messages_go_home(struct fbufs_channel *channel, struct fbufs_aggregate **aggregates,
+			    u32 n)
+{
+	struct fbufs_pool *pool = channel->pool;
+	struct fbuf *fbuf;
+	bool last;
+	u32 i;
+
+	spin_lock(&pool->lock);
+	if (pool->orphan || READ_ONCE(channel->closed) || pool->store & FBUFS_POOL_STORE_WAIT)
+		n = 0;
+	for (i = 0; i < n; i++) {
+		if (!message_is_plain(aggregates[i], channel))
+			break;
+		fbuf = aggregates[i]->segments[0].fbuf;
+		if (fbuf->refs != 1 || !access_home_quietly(&fbuf->access))
+			break;
+		pool_push(fbuf);
+	}
+	pool->sent -= i;
+	last = i && !pool->sent;
+	if (i && pool->starved)
+		pool_wake(pool);
+	spin_unlock(&pool->lock);
+	/* The channel has a reference, too. */
+	if (last)
+		pool_put(pool);
+	return i;
+}
+
 /**
  * transfer_drop - give up references to messages
  * @aggregates: the messages; with the last reference to one its fbufs go home.
@@ -573,13 +614,22 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
  */
 void transfer_drop(struct fbufs_aggregate **aggregates, u32 n)
 {
-	u32 i, last = 0;
+	u32 done = 0, usual;
 
-	for (i = 0; i < n; i++)
-		if (refcount_dec_and_test(&aggregates[i]->refs))
-			aggregates[last++] = aggregates[i];
-	segments_put(aggregates, last);
-	aggregates_retire(aggregates, last);
+	while (done < n) {
+		struct fbufs_channel *channel = aggregates[done]->channel;
+
+		if (!channel || !message_is_plain(aggregates[done], channel))
+			break;
+		usual = messages_go_home(channel, aggregates + done, n - done);
+		if (!usual)
+			break;
+		channel_keep(channel, aggregates + done, usual);
+		channel_put_many(channel, usual);
+		done += usual;
+	}
+	if (done < n)
+		messages_drop(aggregates + done, n - done);
 }
 
 /**
@@ -648,20 +698,6 @@ static int fbuf_prepare(struct fbufs_pool *pool, struct fbufs_channel *channel,
 	return class ? -EAGAIN : -ENOMEM;
 }
 
-/* A slice that a user named, of an fbuf that was taken for it. */
-static void aggregate_append_slice(struct fbufs_aggregate *aggregate, struct fbuf *fbuf,
-				   const struct fbufs_slice *slice)
-{
-	const struct fbufs_segment segment = {
-		.fbuf = fbuf,
-		.offset = slice->offset,
-		.borrowed = !!slice->hold,
-		.length = slice->length,
-	};
-
-	aggregate_append(aggregate, &segment);
-}
-
 /*
  * Take an fbuf of the caller's for the message. One that is SENDING is good only
  * if it is this message that it is in, most likely with the slice before.
@@ -715,7 +751,7 @@ int transfer_add(struct fbufs_pool *pool, struct fbufs_channel *channel,
 		err = fbuf ? fbuf_take(pool, channel, aggregate, fbuf, slice) : -ENOENT;
 	} while (err == -EAGAIN);
 	if (!err)
-		aggregate_append_slice(aggregate, fbuf, slice);
+		aggregate_append(aggregate, fbuf, slice->offset, slice->length, false);
 	return err;
 }
 
@@ -765,7 +801,7 @@ int transfer_add_held(struct fbufs_domain *domain, struct fbufs_aggregate *aggre
 		spin_unlock(&pool->lock);
 	}
 	if (!err)
-		aggregate_append_slice(aggregate, fbuf, slice);
+		aggregate_append(aggregate, fbuf, slice->offset, slice->length, true);
 	transfer_drop(&held, 1);
 	return err;
 }
@@ -819,7 +855,7 @@ static void fbuf_hand_over(struct fbufs_pool *pool, struct fbufs_channel *channe
 {
 	if (!access_sent(&fbuf->access))
 		return;
-	pool_sent(pool);
+	pool_sent(pool, 1);
 	if (!fbuf->home->channel) {
 		fbuf->home = xa_load(&channel->classes, fbuf_npages(fbuf));
 		channel_get(channel);
@@ -878,14 +914,13 @@ void transfer_to_kernel(struct fbufs_aggregate *aggregate, bool returns)
 {
 	u32 i;
 
-	refcount_set(&aggregate->refs, 1);
 	for (i = 0; i < aggregate->nsegments; i++) {
 		struct fbuf *fbuf = aggregate->segments[i].fbuf;
 		struct fbufs_pool *pool = fbuf_pool(fbuf);
 
 		spin_lock(&pool->lock);
 		if (access_sent(&fbuf->access)) {
-			pool_sent(pool);
+			pool_sent(pool, 1);
 			if (returns)
 				fbuf->access.flags |= ACCESS_RETURN;
 		}

@@ -63,7 +63,8 @@ void transfer_end_domain(struct fbufs_domain *domain);
  * @channel: it goes over, in a message of its own of one slice
  * @slice: from the user: without a hold, and with a length
  *
- * On a secure channel, transfer_secure() is to follow before anybody receives it.
+ * The caller counts it (pool_sent()). On a secure channel, transfer_secure() is to follow
+ * before anybody receives it.
  *
  * Context: under the pool's lock.
  * Return: the fbuf, which is SENT now; or NULL with nothing changed: transfer_add()
@@ -74,15 +75,14 @@ static inline struct fbuf *transfer_send_ready(struct fbufs_pool *pool,
 					       const struct fbufs_slice *slice)
 	__must_hold(&pool->lock)
 {
-	struct fbuf *fbuf = pool_lookup(pool, slice->fbuf);
+	struct fbuf *fbuf = pool_place(pool, slice->fbuf);
 
-	/* An EMPTY one, which has no home, is not found. */
-	if (!fbuf || fbuf->home->channel != channel ||
+	/* An EMPTY one has no home. */
+	if (!fbuf || fbuf->access.state != FBUFS_STATE_OWNED || fbuf->home->channel != channel ||
 	    (u64)slice->offset + slice->length > (u64)fbuf_npages(fbuf) << PAGE_SHIFT ||
 	    !access_send_at_once(&fbuf->access))
 		return NULL;
 	fbuf->refs = 1;
-	pool_sent(pool);
 	return fbuf;
 }
 

@@ -92,6 +92,22 @@ fault:
 }
 
 /*
+ * As user_fetch() and user_store(), of @n of @most elements. Where that is all of them the
+ * compiler knows the length, and the kernel need not look up what its side is.
+ */
+static __always_inline int user_fetch_vector(void *to, const void __user *from, size_t size,
+					     u32 n, u32 most)
+{
+	return n == most ? user_fetch(to, from, most * size) : user_fetch(to, from, n * size);
+}
+
+static __always_inline int user_store_vector(void __user *to, const void *from, size_t size,
+					     u32 n, u32 most)
+{
+	return n == most ? user_store(to, from, most * size) : user_store(to, from, n * size);
+}
+
+/*
  * Whether user_store() of these would succeed, which are at least 8 bytes and less than
  * a page: the first and the last word of them are stored.
  */
