@@ -86,8 +86,28 @@ result<endpoint::information> endpoint::info() const
 struct sender::scratch {
 	std::vector<fbufs_message> messages;
 	std::vector<fbufs_slice> slices;
+	// So many of the first of them are as most are: of one slice and without a wish, so that only the cookie, the
+	// fbuf and the length are their own.
+	std::size_t usual = 0;
 	std::vector<fbufs_buffer> fresh;
 	std::vector<buffer> filled;
+
+	void clear()
+	{
+		messages.clear();
+		slices.clear();
+		usual = 0;
+	}
+	void make_usual(std::size_t count)
+	{
+		messages.resize(count);
+		slices.resize(count);
+		for (std::size_t i = usual; i < count; i++) {
+			messages[i] = {.message = 0, .cookie = 0, .length = 0, .slices = 1, .flags = 0};
+			slices[i] = {};
+		}
+		usual = count;
+	}
 };
 
 void sender::scratch_delete::operator()(scratch* which) const noexcept
@@ -237,8 +257,7 @@ result<std::size_t> sender::transmit(std::size_t refill_bytes)
 result<sent> sender::send(std::span<aggregate> messages)
 {
 	scratch& use = *scratch_;
-	use.messages.clear();
-	use.slices.clear();
+	use.clear();
 	for (const aggregate& each : messages) {
 		const auto parts = each.parts();
 		fbufs_message message = {};
@@ -263,8 +282,7 @@ result<sent> sender::send(std::span<aggregate> messages)
 result<sent> sender::send(std::span<packet> messages)
 {
 	scratch& use = *scratch_;
-	use.messages.resize(messages.size());
-	use.slices.resize(messages.size());
+	use.make_usual(messages.size());
 	fbufs_message* message = use.messages.data();
 	fbufs_slice* slice = use.slices.data();
 	for (const packet& from : messages) {
@@ -273,14 +291,14 @@ result<sent> sender::send(std::span<packet> messages)
 		if (copies(from.own, from.length)) {
 			*message++ = copied_message(from.cookie);
 			*slice++ = copied_slice(from.own.data().first(from.length));
+			use.usual = 0;
 			continue;
 		}
-		*message++ = {.message = 0, .cookie = from.cookie, .length = 0, .slices = 1, .flags = 0};
-		*slice++ = {.fbuf = from.own.handle_,
-			    .hold = 0,
-			    .position = 0,
-			    .offset = 0,
-			    .length = static_cast<std::uint32_t>(from.length)};
+		message->cookie = from.cookie;
+		slice->fbuf = from.own.handle_;
+		slice->length = static_cast<std::uint32_t>(from.length);
+		message++;
+		slice++;
 	}
 	const auto done = transmit(cache_->bytes());
 	if (!done)
@@ -319,8 +337,7 @@ result<sent> sender::send(std::span<const std::byte> bytes, std::uint64_t cookie
 result<sent> sender::send_some(std::span<const plain> messages)
 {
 	scratch& use = *scratch_;
-	use.messages.clear();
-	use.slices.clear();
+	use.clear();
 	use.filled.clear();
 	for (const plain& each : messages) {
 		if (copies(each.data.size())) {
@@ -453,8 +470,9 @@ template <typename Args, typename First>
 	const std::size_t pending = domain_->take_releases(use.releases, out.size());
 	std::size_t releases = pending;
 	std::uint64_t* const released = use.releases.data();
+	detail::domain_state* const domain = domain_;
 	for (message& each : out) {
-		if (each.domain_ == domain_) [[likely]]
+		if (each.domain_ == domain) [[likely]]
 			released[releases++] = each.handle_;
 		if constexpr (!First::may_refuse)
 			drop(each);
@@ -509,16 +527,17 @@ template <typename Args, typename First>
 	const fbufs_message* from = use.messages.data() + at.message;
 	const fbufs_slice* next = use.slices.data() + at.slice;
 	detail::place_of_pool where;
+	detail::domain_state* const domain = domain_;
 	for (message& to : out) {
 		const fbufs_slice* const first = next;
 		slice* place = &to.one_;
-		if (from->slices > 1) {
+		if (from->slices != 1) [[unlikely]] {
 			to.more_ = std::make_unique<slice[]>(from->slices);
 			place = to.more_.get();
 		}
-		for (const slice* end = place + from->slices; place != end; next++, place++) {
+		for (const slice* end = place + from->slices;;) {
 			if (!where.has(next->position)) [[unlikely]] {
-				const auto base = domain_->locate(next->position);
+				const auto base = domain->locate(next->position);
 				if (!base) [[unlikely]] {
 					to.forget();
 					const auto done = static_cast<std::size_t>(&to - out.data());
@@ -530,9 +549,13 @@ template <typename Args, typename First>
 				}
 				where = {next->position, *base};
 			}
-			*place = {{where.at(next->position), next->length}, next->fbuf, next->offset};
+			*place++ = {{where.at(next->position), next->length}, next->fbuf, next->offset};
+			next++;
+			// A message has one slice at least.
+			if (place == end) [[likely]]
+				break;
 		}
-		to.domain_ = domain_;
+		to.domain_ = domain;
 		to.handle_ = from->message;
 		to.cookie_ = from->cookie;
 		to.length_ = from->length;

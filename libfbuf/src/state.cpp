@@ -35,12 +35,6 @@ void buffer_cache::give_up(const stock& which) noexcept
 		give_up(each.handle);
 }
 
-std::size_t buffer_cache::at_hand(std::size_t bytes) noexcept
-{
-	const std::lock_guard guard(lock_);
-	return page_round(bytes) == bytes_ ? count_ : 0;
-}
-
 // As many as are worth a call; of no channel, only what is asked for.
 std::size_t buffer_cache::burst(std::size_t bytes) const noexcept
 {
@@ -79,22 +73,25 @@ result<buffer> buffer_cache::take_fresh(std::size_t bytes, std::size_t count, bo
 
 std::size_t buffer_cache::take_ready(std::size_t bytes, std::span<packet> out) noexcept
 {
-	const std::size_t most = std::min(out.size(), at_hand(bytes));
-	// What they own comes back here, under the lock.
-	for (packet& each : out.first(most))
-		if (each.own) [[unlikely]]
-			each.own = {};
-	const std::lock_guard guard(lock_);
-	if (page_round(bytes) != bytes_)
-		return 0;
-	const std::size_t count = std::min(most, count_);
-	const entry* from = ready_.get() + count_;
-	for (packet& each : out.first(count)) {
-		each.own = make(*--from);
-		each.length = bytes;
+	std::size_t count = 0;
+	for (;;) {
+		{
+			const std::lock_guard guard(lock_);
+			const std::size_t most =
+				page_round(bytes) == bytes_ ? std::min(out.size(), count + count_) : count;
+			const entry* from = ready_.get() + count_;
+			const std::size_t before = count;
+			for (; count < most && !out[count].own; count++) {
+				out[count].own = make(*--from);
+				out[count].length = bytes;
+			}
+			count_ -= count - before;
+			if (count == most)
+				return count;
+		}
+		// What it owns comes back here, under the lock.
+		out[count].own = {};
 	}
-	count_ -= count;
-	return count;
 }
 
 std::size_t buffer_cache::wanted(std::size_t target) noexcept

@@ -128,7 +128,6 @@ private:
 	// What is at hand, which is nothing afterwards. Under the lock.
 	stock take_all() noexcept;
 	void give_up(const stock& which) noexcept;
-	[[nodiscard]] std::size_t at_hand(std::size_t bytes) noexcept;
 	buffer make(const entry& from) const noexcept
 	{
 		return buffer(const_cast<buffer_cache*>(this), from.handle, from.data, bytes_);

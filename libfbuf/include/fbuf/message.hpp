@@ -71,7 +71,8 @@ private:
 	{
 		domain_ = nullptr;
 		count_ = 0;
-		more_.reset();
+		if (more_) [[unlikely]]
+			more_.reset();
 	}
 	void swap(message& other) noexcept
 	{
