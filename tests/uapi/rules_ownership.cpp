@@ -396,6 +396,70 @@ TEST(Rule03ComesHome, WhoeverIsLastAndHoweverItEnds)
 	EXPECT_TRUE(home.contains(alloc_one(pair.channel.sender).position));
 }
 
+// Of several channels and of all kinds, side by side in one vector: what nobody else holds comes home.
+TEST(Rule03ComesHome, ReleasedInOneVectorFromSeveralChannels)
+{
+	Pair pair;
+	const Channel uncached(pair.from.domain, pair.to, FBUFS_CHANNEL_UNCACHED | FBUFS_CHANNEL_VOLATILE);
+	const Channel fan(pair.from.domain, pair.to), back(pair.to, pair.from.domain);
+	Fd second;
+	const Fd third = open_domain();
+	ASSERT_EQ(add_receiver(fan.sender, second), 0);
+	ASSERT_EQ(attach(second, third), 0);
+	const auto send_over = [&](const Channel& channel, std::uint32_t flags = 0) {
+		const fbufs_buffer buffer = alloc_one(channel.sender);
+		EXPECT_EQ(send_one(channel.sender, buffer.fbuf, 0, page, 0, 0, flags), 1);
+		return buffer;
+	};
+	const auto take = [&](const Channel& channel) { return Received(channel.receiver).handle(); };
+
+	// From the second time on there are messages for re-use.
+	for (int round = 0; round < 3; round++) {
+		std::vector<fbufs_buffer> home, shared;
+		std::vector<std::uint64_t> held;
+		const fbufs_buffer sent_on = send_over(pair.channel);
+		const Received first(pair.channel.receiver);
+		fbufs_message message = {};
+		message.slices = 1;
+		fbufs_slice slice = first.slices[0];
+		slice.hold = first.handle();
+		ASSERT_EQ(send(back.sender, {message}, {slice}), 1);
+		held.push_back(first.handle());
+		for (int i = 0; i < 3; i++) {
+			home.push_back(send_over(pair.channel, i == 2 ? FBUFS_MESSAGE_NOTICE : 0));
+			held.push_back(take(pair.channel));
+			shared.push_back(send_over(fan));
+			held.push_back(take(fan));
+			home.push_back(send_over(uncached));
+			held.push_back(take(uncached));
+			const std::vector<fbufs_buffer> two = {alloc_one(pair.channel.sender),
+							       alloc_one(pair.channel.sender)};
+			message.slices = 2;
+			std::vector<fbufs_slice> slices(2);
+			slices[0].fbuf = two[0].fbuf;
+			slices[1].fbuf = two[1].fbuf;
+			slices[0].length = slices[1].length = page;
+			ASSERT_EQ(send(pair.channel.sender, {message}, slices), 1);
+			held.push_back(take(pair.channel));
+			home.insert(home.end(), two.begin(), two.end());
+			home.push_back(send_over(pair.channel));
+			held.push_back(take(pair.channel));
+		}
+		ASSERT_EQ(handles(pair.to, FBUFS_RELEASE, held), static_cast<long>(held.size()));
+		for (const fbufs_buffer& buffer : home)
+			EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+		for (const fbufs_buffer& buffer : shared) {
+			EXPECT_EQ(pair.state(buffer), FBUFS_STATE_SENT);
+			EXPECT_EQ(handles(third, FBUFS_RELEASE, {Received(second).handle()}), 1);
+			EXPECT_EQ(pair.state(buffer), FBUFS_STATE_FREE);
+		}
+		EXPECT_EQ(pair.state(sent_on), FBUFS_STATE_SENT);
+		EXPECT_EQ(handles(pair.from.domain, FBUFS_RELEASE, {take(back)}), 1);
+		EXPECT_EQ(pair.state(sent_on), FBUFS_STATE_FREE);
+		EXPECT_TRUE(polls(pair.from.domain, POLLIN));
+	}
+}
+
 // The channel has no sender any more that could use them again.
 TEST(Rule03ComesHome, FbufsOfAClosedChannelGo)
 {

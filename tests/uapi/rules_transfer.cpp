@@ -459,6 +459,46 @@ TEST_P(VectorsOfAllKinds, Rule12EndBeforeTheOneThatFails)
 	}
 }
 
+// As many as there is room for the slices of; the others are for the next calls.
+TEST_P(VectorsOfAllKinds, Rule12RoomForSlicesEndsAReceive)
+{
+	constexpr std::uint32_t count = 30;
+	Pair pair(GetParam());
+	for (std::uint32_t room = 6; room < 20; room++) {
+		const auto buffers = pair.written(count);
+		const MixedVector sent(buffers);
+		ASSERT_EQ(send(pair.channel.sender, sent.messages, sent.slices, FBUFS_DONTWAIT), count);
+		std::vector<std::uint64_t> held;
+		std::vector<fbufs_message> got(count);
+		while (held.size() < count) {
+			std::uint32_t fit = 0;
+			std::uint32_t slices = 0;
+			const auto next = static_cast<std::uint32_t>(held.size());
+			while (next + fit < count && slices + MixedVector::parts(next + fit) <= room)
+				slices += MixedVector::parts(next + fit++);
+			std::vector<fbufs_slice> seen(room);
+			ASSERT_EQ(receive(pair.channel.receiver, got, seen), fit);
+			for (std::uint32_t i = 0; i < fit; i++) {
+				EXPECT_EQ(got[i].cookie, next + i);
+				EXPECT_EQ(got[i].length, MixedVector::parts(next + i) * (next + i + 1));
+				held.push_back(got[i].message);
+			}
+			for (std::uint32_t i = slices; i < room; i++)
+				EXPECT_EQ(seen[i].fbuf, 0u) << "behind what was received";
+			std::vector<fbufs_slice> few(5);
+			if (held.size() < count && MixedVector::parts(static_cast<std::uint32_t>(held.size())) > 5) {
+				EXPECT_EQ(receive(pair.channel.receiver, got, few), -EMSGSIZE);
+			}
+		}
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), count);
+		for (std::uint32_t i = 0; i < count; i++) {
+			if (MixedVector::is_copied(i)) {
+				EXPECT_EQ(handles(pair.from.domain, FBUFS_FREE, {buffers[i].fbuf}), 1);
+			}
+		}
+	}
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, VectorsOfAllKinds,
 			 ::testing::Values(0u, FBUFS_CHANNEL_VOLATILE | 0u, FBUFS_CHANNEL_UNCACHED | 0u,
 					   FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED));
@@ -507,6 +547,38 @@ TEST(Rule13BoundedQueues, FullIsEagainAndNotWritable)
 	for (std::uint32_t i = 1; i <= depth; i++)
 		EXPECT_EQ(Received(pair.channel.receiver).message.cookie, i);
 	EXPECT_EQ(Received(pair.channel.receiver).result, -EAGAIN);
+}
+
+// Wherever in its ring the queue begins, a vector that goes past the end of it arrives in order.
+TEST(Rule13BoundedQueues, AVectorPastTheEndOfTheRingIsInOrder)
+{
+	Pair pair(0, 8);
+	std::uint64_t cookie = 0;
+	std::uint64_t expected = 0;
+	for (std::uint32_t count = 1; count <= 8; count = count == 5 ? 8 : count + 1) {
+		for (int i = 0; i < 9; i++) {
+			const auto buffers = pair.written(count);
+			std::vector<fbufs_message> messages(count);
+			std::vector<fbufs_slice> slices(count);
+			for (std::uint32_t j = 0; j < count; j++) {
+				messages[j].slices = 1;
+				messages[j].cookie = cookie++;
+				slices[j].fbuf = buffers[j].fbuf;
+				slices[j].length = page;
+			}
+			ASSERT_EQ(send(pair.channel.sender, messages, slices), count);
+			std::vector<fbufs_message> got(count + 1);
+			std::vector<fbufs_slice> seen(count + 1);
+			ASSERT_EQ(receive(pair.channel.receiver, got, seen), count);
+			std::vector<std::uint64_t> held;
+			for (std::uint32_t j = 0; j < count; j++) {
+				EXPECT_EQ(got[j].cookie, expected++);
+				EXPECT_EQ(seen[j].fbuf, buffers[j].fbuf);
+				held.push_back(got[j].message);
+			}
+			EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), count);
+		}
+	}
 }
 
 TEST(Rule13BoundedQueues, TheSenderWaitsAndGoesOn)
