@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <functional>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -238,6 +239,17 @@ private:
 	bool empty_ = true;
 };
 
+// Now and then one is an outlier (TCP has a state of its own): twice, and where the two differ a third time.
+times measure_again(const std::function<times()>& measure)
+{
+	std::vector<times> runs = {measure(), measure()};
+	const auto [least, most] = std::minmax(runs[0].both, runs[1].both);
+	if (most > least * 1.01)
+		runs.push_back(measure());
+	std::ranges::sort(runs, {}, &times::both);
+	return runs[(runs.size() - 1) / 2];
+}
+
 void run_path(const options& want, const std::string& name, const std::vector<std::string>& mechanisms, report& to)
 {
 	const auto path = bench::make_path(name);
@@ -250,7 +262,8 @@ void run_path(const options& want, const std::string& name, const std::vector<st
 			bench::job job;
 			job.bytes = bytes;
 			job.source = source.fd();
-			to.add(of, (path->to_file() ? measure_file : measure_stream)(of, job, path->open()));
+			const auto measure = path->to_file() ? measure_file : measure_stream;
+			to.add(of, measure_again([&] { return measure(of, job, path->open()); }));
 		}
 	}
 }
@@ -308,6 +321,7 @@ std::string footer()
 	       "A record is one JSON object a line; \"ns\" is per message: of \"side\" both by the clock on the wall,\n"
 	       "of sender and receiver by the processor time of the process; \"copied\" is the share of the messages\n"
 	       "that the kernel says it copied although it was asked not to.\n"
+	       "Each is measured twice, and a third time where the two differ by more than 1 %; the middle one is told.\n"
 	       "Example:\n  fbuf bench fdio -P mem-tcp -m write -m msg-zerocopy -s 64K";
 }
 
