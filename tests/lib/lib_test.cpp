@@ -681,6 +681,61 @@ TEST(LibRule12Vectors, PacketsAreAllocatedSentAndReceivedTogether)
 	}
 }
 
+// Longer and shorter ones, with messages that are copied, have several slices, or want a notice in between.
+TEST(LibRule12Vectors, AVectorHasNothingOfTheOneBefore)
+{
+	Pair pair;
+	std::uint64_t cookie = 0;
+	const auto receive_and_check = [&](std::size_t count, std::size_t slices) {
+		std::vector<fbuf::message> got(count);
+		ASSERT_EQ(*pair.receiver.receive(got), count);
+		for (std::size_t i = 0; i < count; i++) {
+			EXPECT_EQ(got[i].cookie(), cookie + i);
+			EXPECT_EQ(got[i].slices().size(), slices);
+			EXPECT_TRUE(holds(got[i].data(), static_cast<int>(cookie + i)));
+		}
+		cookie += count;
+	};
+	const auto send_packets = [&](std::size_t count, std::size_t copied) {
+		std::vector<fbuf::packet> packets(count);
+		ASSERT_EQ(*pair.sender.allocate(4096, packets), count);
+		for (std::size_t i = 0; i < count; i++) {
+			fill(packets[i].own.data(), static_cast<int>(cookie + i));
+			packets[i].length = i % 2 ? 4096 : 64;
+			packets[i].cookie = cookie + i;
+		}
+		const auto sent = *pair.sender.send(packets);
+		EXPECT_EQ(sent.messages, count);
+		EXPECT_EQ(sent.messages_copied, copied);
+		receive_and_check(count, 1);
+	};
+	const auto send_aggregate = [&] {
+		fbuf::aggregate two(cookie);
+		two.want_notice();
+		for (int i = 0; i < 2; i++) {
+			auto own = *pair.sender.allocate(4096);
+			fill(own.data(), static_cast<int>(cookie));
+			ASSERT_TRUE(two.append(std::move(own), 0, 4096));
+		}
+		ASSERT_EQ(pair.sender.send({&two, 1})->messages, 1u);
+		receive_and_check(1, 2);
+	};
+	for (const std::size_t count : {5u, 20u, 3u, 32u}) {
+		send_packets(count, 0);
+		send_aggregate();
+		send_packets(count, 0);
+		pair.sender.copy_below(100);
+		send_packets(count, (count + 1) / 2);
+		pair.sender.copy_below(0);
+		send_packets(count + 1, 0);
+		std::vector<std::byte> bytes(5000);
+		fill(bytes, static_cast<int>(cookie));
+		const fbuf::plain plain = {bytes, cookie};
+		ASSERT_EQ(pair.sender.send({&plain, 1})->messages, 1u);
+		receive_and_check(1, 1);
+	}
+}
+
 TEST(LibRule12Vectors, APacketThatCannotGoLeavesAllOfThem)
 {
 	Pair pair;

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace {
 
@@ -399,10 +400,21 @@ TEST_P(VectorsOfAllKinds, Rule12ArriveAsSent)
 	for (const std::uint32_t count : {7u, 60u, 23u, 64u}) {
 		const auto buffers = pair.written(count);
 		const MixedVector sent(buffers);
+		const auto from = counters(pair.from.domain);
+		const auto to = counters(pair.to);
 		ASSERT_EQ(send(pair.channel.sender, sent.messages, sent.slices, FBUFS_DONTWAIT), count);
 		std::vector<fbufs_message> got(count);
 		std::vector<fbufs_slice> seen(sent.slices.size());
 		ASSERT_EQ(receive(pair.channel.receiver, got, seen), count);
+		const auto bytes =
+			std::accumulate(got.begin(), got.end(), std::uint64_t{0},
+					[](std::uint64_t sum, const fbufs_message& each) { return sum + each.length; });
+		const auto from_after = counters(pair.from.domain);
+		const auto to_after = counters(pair.to);
+		EXPECT_EQ(from_after[FBUFS_COUNT_MESSAGES_SENT] - from[FBUFS_COUNT_MESSAGES_SENT], count);
+		EXPECT_EQ(from_after[FBUFS_COUNT_BYTES_SENT] - from[FBUFS_COUNT_BYTES_SENT], bytes);
+		EXPECT_EQ(to_after[FBUFS_COUNT_MESSAGES_RECEIVED] - to[FBUFS_COUNT_MESSAGES_RECEIVED], count);
+		EXPECT_EQ(to_after[FBUFS_COUNT_BYTES_RECEIVED] - to[FBUFS_COUNT_BYTES_RECEIVED], bytes);
 		std::vector<std::uint64_t> held;
 		for (std::uint32_t i = 0, at = 0; i < count; i++) {
 			EXPECT_EQ(got[i].cookie, i);
@@ -502,6 +514,25 @@ TEST_P(VectorsOfAllKinds, Rule12RoomForSlicesEndsAReceive)
 INSTANTIATE_TEST_SUITE_P(Modes, VectorsOfAllKinds,
 			 ::testing::Values(0u, FBUFS_CHANNEL_VOLATILE | 0u, FBUFS_CHANNEL_UNCACHED | 0u,
 					   FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED));
+
+// Of the messages that a receive call has to leave nothing is kept: the table of what is held does not fill up.
+TEST(Rule12Vectors, ReceivesInPiecesKeepNoPlaces)
+{
+	constexpr int queued = 32;
+	Pair pair;
+	const auto send_another = [&] {
+		ASSERT_EQ(send_one(pair.channel.sender, alloc_one(pair.channel.sender).fbuf, 0, page), 1);
+	};
+	for (int i = 0; i < queued; i++)
+		send_another();
+	std::vector<fbufs_message> got(queued);
+	std::vector<fbufs_slice> one(1);
+	for (int i = 0; i < FBUFS_MAX_HELD / (queued - 1) + queued; i++) {
+		ASSERT_EQ(receive(pair.channel.receiver, got, one), 1);
+		ASSERT_EQ(handles(pair.to, FBUFS_RELEASE, {got[0].message}), 1);
+		send_another();
+	}
+}
 
 TEST(Rule12Vectors, AnFbufIsTheReceiversWithTheFirstMessage)
 {
