@@ -15,7 +15,6 @@ struct fbufs_aggregate *aggregate_alloc(u32 nsegments)
 	aggregate = kvmalloc(struct_size(aggregate, segments, room), GFP_KERNEL_ACCOUNT);
 	if (!aggregate)
 		return NULL;
-	refcount_set(&aggregate->refs, 1);
 	stats_gauge(FBUFS_GAUGE_MESSAGES, 1);
 	return aggregate;
 }

@@ -33,7 +33,7 @@ struct fbufs_segment {
 
 /**
  * struct fbufs_aggregate - a message
- * @refs: queues and domains that hold it; 1 as well while it is made, or kept for re-use
+ * @refs: queues and domains that hold it; also 1 while it is made
  * @nsegments: slices
  * @flags: MESSAGE_*
  * @cookie: the sender's number
@@ -55,6 +55,7 @@ struct fbufs_aggregate {
 static inline void aggregate_begin(struct fbufs_aggregate *aggregate,
 				   struct fbufs_channel *channel, u32 flags, u64 cookie)
 {
+	refcount_set(&aggregate->refs, 1);
 	aggregate->nsegments = 0;
 	aggregate->flags = flags;
 	aggregate->cookie = cookie;
@@ -88,12 +89,7 @@ static inline bool aggregate_is_sole(const struct fbufs_aggregate *aggregate)
 /* Gives a reference up. True: it was the last, and the message is the caller's alone. */
 static inline bool aggregate_put(struct fbufs_aggregate *aggregate)
 {
-	if (aggregate_is_sole(aggregate))
-		return true;
-	if (!refcount_dec_and_test(&aggregate->refs))
-		return false;
-	refcount_set(&aggregate->refs, 1);
-	return true;
+	return aggregate_is_sole(aggregate) || refcount_dec_and_test(&aggregate->refs);
 }
 
 /**

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 // Copyright (c) 2026 The fbufs authors
 //
-// Rules 7 and 11 while somebody stores: the lock has no moment in which a store slips through.
+// Rules 7 and 11 while somebody stores: the lock has no moment in which a store slips through. Rule 3 when two
+// receivers are the last at the same time.
 
 #include "support/uapi.hpp"
 
@@ -9,6 +10,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace {
@@ -85,6 +87,70 @@ TEST(Rule07LockedFbufs, AStoreNeverWinsAgainstASend)
 TEST(Rule11VolatileMode, AStoreNeverWinsAgainstASecure)
 {
 	race(true);
+}
+
+// Both give up the same messages at once: each comes home, and is good for the next round.
+TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
+{
+	constexpr std::uint32_t vector = 32;
+	constexpr int rounds = 3000;
+	Pair pair(FBUFS_CHANNEL_VOLATILE);
+	const Fd third = open_domain();
+	Fd second;
+	ASSERT_EQ(add_receiver(pair.channel.sender, second), 0);
+	ASSERT_EQ(attach(second, third), 0);
+	std::atomic<int> ready = 0;
+	std::atomic<long> wrong = 0;
+	// One from the first on, the other from the last: so they meet.
+	const auto receive_and_release = [&](int receiver, int domain, bool backwards) {
+		std::vector<fbufs_message> got(vector);
+		std::vector<fbufs_slice> seen(vector);
+		for (int round = 0; round < rounds; round++) {
+			wrong += receive(receiver, got, seen) != vector;
+			std::vector<std::uint64_t> held;
+			for (const fbufs_message& each : got)
+				held.push_back(each.message);
+			if (backwards)
+				std::ranges::reverse(held);
+			for (ready++; ready < 2 * (round + 1) && !wrong;)
+				;
+			wrong += handles(domain, FBUFS_RELEASE, held) != vector;
+		}
+	};
+	std::thread one(receive_and_release, pair.channel.receiver.get(), pair.to.get(), false);
+	std::thread other(receive_and_release, second.get(), third.get(), true);
+	for (int round = 0; round < rounds && !wrong; round++) {
+		std::vector<fbufs_buffer> buffers;
+		// The last round's come home while the next one is made.
+		for (int tries = 0; buffers.size() < vector && tries < 100000; tries++) {
+			const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+			if (buffer.fbuf)
+				buffers.push_back(buffer);
+		}
+		if (buffers.size() < vector) {
+			wrong++;
+			break;
+		}
+		std::vector<fbufs_message> messages(vector);
+		std::vector<fbufs_slice> slices(vector);
+		for (std::uint32_t i = 0; i < vector; i++) {
+			messages[i].slices = 1;
+			slices[i].fbuf = buffers[i].fbuf;
+			slices[i].length = page;
+		}
+		EXPECT_EQ(send(pair.channel.sender, messages, slices), vector);
+	}
+	if (wrong)
+		pair.channel.sender.reset();
+	one.join();
+	other.join();
+	ASSERT_EQ(wrong, 0);
+	const auto stats = gauges(pair.from.domain);
+	std::uint64_t home = 0;
+	while (alloc_one(pair.channel.sender, page).fbuf)
+		home++;
+	EXPECT_EQ(home, pair.from.pool.bytes / page) << "what did not come home";
+	EXPECT_LE(stats[FBUFS_GAUGE_MESSAGES], 256u) << "messages that are nobody's, and not for re-use";
 }
 
 } // namespace
