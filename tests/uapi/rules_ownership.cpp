@@ -537,4 +537,69 @@ TEST(Rule04ReceiversMay, KeepReadSendOnAndRelease)
 	EXPECT_TRUE(load_faults(window.at(last.slices[0].position)));
 }
 
+// In one vector: an fbuf that the receiver knows, one of another process's pool that is sent on, and a new one.
+TEST(Rule04ReceiversMay, SendOnBesideTheirOwn)
+{
+	Process source([](int socket) {
+		const Originator own;
+		Fd sender, receiver;
+		CHILD_EXPECT(channel_create(own.domain, FBUFS_CHANNEL_ATTACH_SENDER, 0, sender, receiver) == 0);
+		pass_fd(socket, receiver);
+		CHILD_EXPECT(hear(socket) == 'a');
+		const fbufs_buffer buffer = alloc_one(sender);
+		*own.at(buffer) = 9;
+		CHILD_EXPECT(send_one(sender, buffer.fbuf, 0, page) == 1);
+		CHILD_EXPECT(hear(socket) == 'e');
+		return 0;
+	});
+	const Fd in = take_fd(source.socket());
+	Pair pair;
+	ASSERT_EQ(attach(in, pair.from.domain), 0);
+	tell(source.socket(), 'a');
+	const Received held(in, 0);
+	ASSERT_EQ(held.result, 1);
+	fbufs_pool_info info = {};
+	info.size = sizeof(info);
+	info.pool = static_cast<std::uint32_t>(held.slices[0].position >> FBUFS_POOL_SHIFT);
+	ASSERT_EQ(call(pair.from.domain, FBUFS_POOL_INFO, info), 0);
+
+	pair.send_new(1);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {Received(pair.channel.receiver).handle()}), 1);
+	std::vector<fbufs_buffer> own(2);
+	ASSERT_EQ(alloc(pair.channel.sender, page, own), 2);
+	*pair.from.at(own[0]) = 2;
+	*pair.from.at(own[1]) = 3;
+	std::vector<fbufs_message> messages(3);
+	std::vector<fbufs_slice> slices(3);
+	for (std::uint32_t i = 0; i < 3; i++) {
+		messages[i].slices = 1;
+		slices[i].length = page;
+	}
+	slices[0].fbuf = own[0].fbuf;
+	slices[1].fbuf = held.slices[0].fbuf;
+	slices[1].hold = held.handle();
+	slices[2].fbuf = own[1].fbuf;
+	ASSERT_EQ(send(pair.channel.sender, messages, slices), 3);
+
+	std::vector<fbufs_message> got(3);
+	std::vector<fbufs_slice> seen(3);
+	ASSERT_EQ(receive(pair.channel.receiver, got, seen), 3);
+	EXPECT_EQ(seen[0].position, own[0].position);
+	EXPECT_EQ(seen[1].position, held.slices[0].position);
+	EXPECT_EQ(seen[2].position, own[1].position);
+	const Window others(pair.to, info.pool, info.out_span, PROT_READ);
+	const std::uint64_t faults = counters(pair.to)[FBUFS_COUNT_FAULTS];
+	EXPECT_EQ(*pair.window.at(seen[0].position), 2);
+	EXPECT_EQ(*pair.window.at(seen[2].position), 3);
+	EXPECT_EQ(counters(pair.to)[FBUFS_COUNT_FAULTS], faults) << "they came with the call";
+	EXPECT_EQ(*others.at(seen[1].position), 9);
+	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {got[0].message, got[1].message, got[2].message}), 3);
+	EXPECT_TRUE(load_faults(others.at(seen[1].position)));
+	EXPECT_EQ(handles(pair.from.domain, FBUFS_RELEASE, {held.handle()}), 1);
+	for (const fbufs_buffer& each : own)
+		EXPECT_EQ(pair.state(each), FBUFS_STATE_FREE);
+	tell(source.socket(), 'e');
+	EXPECT_EQ(source.wait(), 0);
+}
+
 } // namespace
