@@ -92,6 +92,16 @@ static inline bool aggregate_put(struct fbufs_aggregate *aggregate)
 	return aggregate_is_sole(aggregate) || refcount_dec_and_test(&aggregate->refs);
 }
 
+/*
+ * It is nobody's from here on, until aggregate_begin(). Where the kernel has checkers, who
+ * gives it up again is found: it would be for re-use twice.
+ */
+static inline void aggregate_retire(struct fbufs_aggregate *aggregate)
+{
+	if (IS_ENABLED(CONFIG_PROVE_LOCKING))
+		refcount_set(&aggregate->refs, 0);
+}
+
 /**
  * struct segment_walk - goes through all slices of some messages
  * @next: the message after the current one

@@ -1101,7 +1101,7 @@ long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait)
 
 static u32 receiver_queued(const struct fbufs_end *end)
 {
-	/* Pairs with the release in channel_deliver(). */
+	/* Pairs with the release in receiver_queue(). */
 	return smp_load_acquire(&end->tail) - READ_ONCE(end->head);
 }
 
@@ -1182,9 +1182,9 @@ fault:
 }
 
 /*
- * Tell the user about the first of @n messages, as long as they are as most are: of one
- * slice, of an fbuf of the channel that the receiving end was shown before. On its own, so
- * that what is in the loop has registers.
+ * Tell the user about the first of @n messages, of which there is room for as many slices,
+ * as long as they are as most are: of one slice, of an fbuf of the channel that the
+ * receiving end was shown before. On its own, so that what is in the loop has registers.
  */
 static noinline int report_usual(const struct fbufs_end *end, struct fbufs_aggregate **aggregates,
 				 const u64 *handles, u32 n, const struct receive_cursor *cursor,
@@ -1196,9 +1196,8 @@ static noinline int report_usual(const struct fbufs_end *end, struct fbufs_aggre
 	u64 bit = BIT_ULL(end->index), begin, bytes = 0;
 	u32 i;
 
-	n = min(n, cursor->slices_left);
 	/* What was sent on need not be tried. */
-	if (!n || !map_is_shown(channel, aggregates[0]->segments[0].fbuf, bit))
+	if (!map_is_shown(channel, aggregates[0]->segments[0].fbuf, bit))
 		return 0;
 	begin = pool_offset(channel->pool);
 	if (!access_ok(out, n * sizeof(*out)) ||
@@ -1322,6 +1321,10 @@ static int receive_chunk(struct fbufs_end *end, struct receive_cursor *cursor, b
 		return -ENODEV;
 	if (!n)
 		return 0;
+	/* Each has one slice at least; of places no more are taken than are likely to be used. */
+	n = min(n, cursor->slices_left);
+	if (!n)
+		return -EMSGSIZE;
 	aggregates = receiver_peek(end, &n);
 	prepared = domain_prepare_holds(domain, handles, n);
 	if (prepared < 0)

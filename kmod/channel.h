@@ -129,8 +129,10 @@ static inline void channel_put(struct fbufs_channel *channel)
 static inline void channel_keep(struct fbufs_channel *channel,
 				struct fbufs_aggregate **spares, u32 n)
 {
-	u32 kept;
+	u32 kept, i;
 
+	for (i = 0; i < n; i++)
+		aggregate_retire(spares[i]);
 	spin_lock(&channel->lock);
 	kept = READ_ONCE(channel->closed) ? 0 : min(n, CHANNEL_SPARES - channel->nspares);
 	memcpy(&channel->spares[channel->nspares], spares, kept * sizeof(*spares));

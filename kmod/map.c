@@ -447,11 +447,6 @@ static bool channel_reaches(struct fbufs_channel *channel, struct fbufs_domain *
 	return reaches;
 }
 
-static bool is_cached(const struct fbufs_channel *channel)
-{
-	return channel && !(channel->flags & FBUFS_CHANNEL_UNCACHED);
-}
-
 /* Whether a held message shows a page of an fbuf; then how much around it. */
 static bool hold_shows(struct fbufs_domain *domain, struct map_right *right)
 {
@@ -558,7 +553,7 @@ static bool window_right(struct fbufs_window *window, u32 page, struct map_right
 			may = window_own_right(window, page, right);
 		else
 			look = !right->write && access_receiver_may_read(&fbuf->access);
-		if (look && is_cached(fbuf->home->channel))
+		if (look && map_cached(fbuf->home->channel))
 			channel = channel_get(fbuf->home->channel);
 	}
 	spin_unlock(&pool->lock);

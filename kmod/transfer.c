@@ -535,6 +535,7 @@ static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
 			struct fbufs_aggregate *aggregate = aggregates[i];
 
+			aggregate_retire(aggregate);
 			if (channel->nspares < room && aggregate->nsegments <= MESSAGE_INLINE)
 				channel->spares[channel->nspares++] = aggregate;
 			else
@@ -619,6 +620,7 @@ void transfer_drop(struct fbufs_aggregate **aggregates, u32 n)
 	while (done < n) {
 		struct fbufs_channel *channel = aggregates[done]->channel;
 
+		/* Then the channel has a pool: there are some that only send on and have none. */
 		if (!channel || !message_is_plain(aggregates[done], channel))
 			break;
 		usual = messages_go_home(channel, aggregates + done, n - done);
@@ -992,7 +994,7 @@ static bool fbuf_detach(struct fbufs_aggregate *aggregate)
 
 	spin_lock(&pool->lock);
 	/* What is lent is its originator's to get back. */
-	sole = refcount_read(&aggregate->refs) == 1 && fbuf->refs == 1 &&
+	sole = aggregate_is_sole(aggregate) && fbuf->refs == 1 &&
 	       !(fbuf->access.flags & (ACCESS_LENT | ACCESS_RETURN)) &&
 	       fbuf_pages_are_home(fbuf);
 	if (sole) {

@@ -130,9 +130,29 @@ static void aggregate_walk(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, walk_begin(&walk, aggregates, 1));
 }
 
+/* Of all who hold it the last one is told so. */
+static void aggregate_is_put(struct kunit *test)
+{
+	struct fbufs_aggregate *aggregate = aggregate_make(test, 1);
+	u32 holders, i;
+
+	for (holders = 1; holders < 4; holders++) {
+		aggregate_begin(aggregate, NULL, 0, 0);
+		KUNIT_EXPECT_TRUE(test, aggregate_is_sole(aggregate));
+		refcount_set(&aggregate->refs, holders);
+		for (i = 1; i < holders; i++) {
+			KUNIT_EXPECT_FALSE(test, aggregate_is_sole(aggregate));
+			KUNIT_EXPECT_FALSE(test, aggregate_put(aggregate));
+		}
+		KUNIT_EXPECT_TRUE(test, aggregate_is_sole(aggregate));
+		KUNIT_EXPECT_TRUE(test, aggregate_put(aggregate));
+	}
+}
+
 static struct kunit_case aggregate_cases[] = {
 	KUNIT_CASE(aggregate_has_room),
 	KUNIT_CASE(aggregate_is_counted),
+	KUNIT_CASE(aggregate_is_put),
 	KUNIT_CASE(aggregate_has_fbufs),
 	KUNIT_CASE(aggregate_contains_bytes),
 	KUNIT_CASE(aggregate_contains_without_overflow),

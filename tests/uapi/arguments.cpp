@@ -508,6 +508,120 @@ TEST_F(Rule16Errors, ReceiveIntoArraysThatEndTooEarly)
 	}
 }
 
+// What the receiver was shown before is reported by another loop than the rest: wherever the arrays end.
+TEST_F(Rule16Errors, ReceiveOfWhatIsKnownIntoArraysThatEndTooEarly)
+{
+	constexpr std::size_t count = 20;
+	const Window window(to_, from_.pool.out_pool, from_.pool.out_span, PROT_READ);
+	warm(channel_, to_, count);
+	for (std::size_t room = 1; room < count; room += 6)
+		for (const bool short_messages : {true, false}) {
+			const auto buffers = own(count);
+			for (std::size_t i = 0; i < count; i++)
+				ASSERT_EQ(send_one(channel_.sender, buffers[i].fbuf, 0, 1, i), 1);
+			Edge<fbufs_message> messages(short_messages ? room : count);
+			Edge<fbufs_slice> slices(short_messages ? count : room);
+			fbufs_receive args = {};
+			args.size = sizeof(args);
+			args.messages = address(messages.first());
+			args.slices = address(slices.first());
+			args.count = args.nslices = count;
+			// Up to where the ring of the queue ends they are reported on their own.
+			const long received = call(channel_.receiver, FBUFS_RECEIVE, args);
+			ASSERT_TRUE(received == -EFAULT || (received > 0 && received <= static_cast<long>(room)))
+				<< received;
+			const auto done = static_cast<std::size_t>(std::max(received, 0l));
+			EXPECT_EQ(end_info(channel_.receiver).out_queued, count - done);
+			for (std::size_t i = 0; i < done; i++)
+				EXPECT_EQ(handles(to_, FBUFS_RELEASE, {messages.first()[i].message}), 1);
+			// Those that it could be told about, but not all, it does not hold.
+			for (std::size_t i = done; i < room; i++)
+				EXPECT_EQ(handles(to_, FBUFS_RELEASE, {messages.first()[i].message}), -ENOENT);
+			std::vector<fbufs_message> got(count);
+			std::vector<fbufs_slice> seen(count);
+			ASSERT_EQ(receive(channel_.receiver, got, seen), static_cast<long>(count - done));
+			for (std::size_t i = 0; i < count - done; i++) {
+				EXPECT_EQ(got[i].cookie, done + i);
+				EXPECT_EQ(seen[i].position, buffers[done + i].position);
+				EXPECT_EQ(handles(to_, FBUFS_RELEASE, {got[i].message}), 1);
+			}
+		}
+}
+
+// Messages are copied sixteen at a time, and handles, and fbufs for the sender, thirty-two: wherever the arrays end.
+TEST_F(Rule16Errors, ALongVectorEndsWhereItCannotBeRead)
+{
+	constexpr std::uint32_t count = 40;
+	for (const std::uint32_t there : {1u, 15u, 16u, 17u, 31u, 32u, 33u}) {
+		for (const bool short_messages : {true, false}) {
+			const auto buffers = own(count);
+			Edge<fbufs_message> messages(short_messages ? there : count);
+			Edge<fbufs_slice> slices(short_messages ? count : there);
+			for (std::uint32_t i = 0; i < (short_messages ? there : count); i++) {
+				messages.first()[i] = {};
+				messages.first()[i].slices = 1;
+			}
+			for (std::uint32_t i = 0; i < (short_messages ? count : there); i++) {
+				slices.first()[i] = {};
+				slices.first()[i].fbuf = buffers[i].fbuf;
+				slices.first()[i].length = 1;
+			}
+			fbufs_send args = {};
+			args.size = sizeof(args);
+			args.messages = address(messages.first());
+			args.slices = address(slices.first());
+			args.count = args.nslices = count;
+			EXPECT_EQ(call(channel_.sender, FBUFS_SEND, args), there);
+			std::vector<std::uint64_t> rest;
+			for (std::uint32_t i = 0; i < count; i++) {
+				EXPECT_EQ(state(buffers[i]), i < there ? FBUFS_STATE_SENT : FBUFS_STATE_OWNED);
+				if (i >= there)
+					rest.push_back(buffers[i].fbuf);
+			}
+			EXPECT_EQ(handles(from_.domain, FBUFS_FREE, rest), static_cast<long>(rest.size()));
+			std::vector<fbufs_message> got(count);
+			std::vector<fbufs_slice> seen(count);
+			ASSERT_EQ(receive(channel_.receiver, got, seen), there);
+			Edge<std::uint64_t> held(there);
+			for (std::uint32_t i = 0; i < there; i++)
+				held.first()[i] = got[i].message;
+			fbufs_handles release = {};
+			release.size = sizeof(release);
+			release.handles = address(held.first());
+			release.count = count;
+			const long released = call(to_, FBUFS_RELEASE, release);
+			EXPECT_EQ(released, there < 32 ? -EFAULT : 32);
+			release.count = there - static_cast<std::uint32_t>(std::max(released, 0l));
+			release.handles += 8 * static_cast<std::uint64_t>(std::max(released, 0l));
+			EXPECT_EQ(call(to_, FBUFS_RELEASE, release), release.count);
+		}
+	}
+}
+
+// Its place is EMPTY, in an extent that others are in: over another channel, as the usual message.
+TEST_F(Rule16Errors, AHandleOfAnFbufThatIsGone)
+{
+	const Channel other(from_.domain, to_, FBUFS_CHANNEL_VOLATILE);
+	warm(channel_, to_, 2);
+	warm(other, to_, 2);
+	const auto stays = own(2);
+	std::vector<fbufs_buffer> gone(2);
+	{
+		const Channel closing(from_.domain, to_);
+		ASSERT_EQ(alloc(closing.sender, page, gone), 2);
+		EXPECT_EQ(handles(from_.domain, FBUFS_FREE, {gone[0].fbuf, gone[1].fbuf}), 2);
+	}
+	for (const fbufs_buffer& each : gone) {
+		EXPECT_EQ(state(each), FBUFS_STATE_EMPTY);
+		EXPECT_EQ(send_one(channel_.sender, each.fbuf, 0, 1), -ENOENT);
+		EXPECT_EQ(send_one(other.sender, each.fbuf, 0, 1), -ENOENT);
+		EXPECT_EQ(handles(from_.domain, FBUFS_FREE, {each.fbuf}), -ENOENT);
+	}
+	EXPECT_EQ(send_one(channel_.sender, stays[0].fbuf, 0, 1), 1);
+	EXPECT_EQ(handles(to_, FBUFS_RELEASE, {Received(channel_.receiver).handle()}), 1);
+	EXPECT_EQ(handles(from_.domain, FBUFS_FREE, {stays[1].fbuf}), 1);
+}
+
 TEST_F(Rule16Errors, ARefillThatCannotBeToldAboutIsNotMade)
 {
 	const auto last = own(1);

@@ -89,6 +89,14 @@ TEST(Rule11VolatileMode, AStoreNeverWinsAgainstASecure)
 	race(true);
 }
 
+std::vector<std::uint64_t> handles_of(const std::vector<fbufs_message>& messages)
+{
+	std::vector<std::uint64_t> result;
+	for (const fbufs_message& each : messages)
+		result.push_back(each.message);
+	return result;
+}
+
 // Both give up the same messages at once: each comes home, and is good for the next round.
 TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
 {
@@ -107,9 +115,7 @@ TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
 		std::vector<fbufs_slice> seen(vector);
 		for (int round = 0; round < rounds; round++) {
 			wrong += receive(receiver, got, seen) != vector;
-			std::vector<std::uint64_t> held;
-			for (const fbufs_message& each : got)
-				held.push_back(each.message);
+			auto held = handles_of(got);
 			if (backwards)
 				std::ranges::reverse(held);
 			for (ready++; ready < 2 * (round + 1) && !wrong;)
@@ -151,6 +157,114 @@ TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
 		home++;
 	EXPECT_EQ(home, pair.from.pool.bytes / page) << "what did not come home";
 	EXPECT_LE(stats[FBUFS_GAUGE_MESSAGES], 256u) << "messages that are nobody's, and not for re-use";
+}
+
+// Sends @n messages; 0, or what is wrong.
+long send_some(const Pair& pair, std::uint32_t n)
+{
+	std::vector<fbufs_buffer> buffers(n);
+	std::vector<fbufs_message> messages(n);
+	std::vector<fbufs_slice> slices(n);
+	const long got = alloc(pair.channel.sender, page, buffers);
+	for (std::uint32_t i = 0; i < n; i++) {
+		messages[i].slices = 1;
+		slices[i].fbuf = buffers[i].fbuf;
+		slices[i].length = page;
+	}
+	return got == n && send(pair.channel.sender, messages, slices) == n ? 0 : 1;
+}
+
+// One thread locks what another one gives up, from the other end: each is released once, and comes home.
+TEST(Rule11VolatileMode, SecuredWhileItIsReleased)
+{
+	constexpr std::uint32_t vector = 32;
+	Pair pair(FBUFS_CHANNEL_VOLATILE);
+	for (int round = 0; round < 200; round++) {
+		std::vector<fbufs_message> got(vector);
+		std::vector<fbufs_slice> seen(vector);
+		ASSERT_EQ(send_some(pair, vector), 0);
+		ASSERT_EQ(receive(pair.channel.receiver, got, seen), vector);
+		const auto held = handles_of(got);
+		auto backwards = held;
+		std::ranges::reverse(backwards);
+		std::atomic<bool> ready = false;
+		std::thread locker([&] {
+			ready = true;
+			// It ends at the first that is gone.
+			const long locked = handles(pair.to, FBUFS_SECURE, held);
+			EXPECT_TRUE(locked == -ENOENT || (locked > 0 && locked <= vector)) << locked;
+		});
+		while (!ready)
+			::sched_yield();
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, backwards), vector);
+		locker.join();
+		for (const fbufs_slice& each : seen)
+			ASSERT_EQ(locate(pair.from.domain, each.position).out_state, FBUFS_STATE_FREE);
+	}
+}
+
+// A receiver beside the other one comes, may receive, and goes, while messages are sent.
+TEST(Rule13BoundedQueues, AReceiverComesAndGoesMeanwhile)
+{
+	Pair pair;
+	std::atomic<bool> stop = false;
+	std::thread visitor([&] {
+		for (int round = 0; !stop; round++) {
+			const Fd domain = open_domain();
+			Fd end;
+			EXPECT_EQ(add_receiver(pair.channel.sender, end), 0);
+			EXPECT_EQ(attach(end, domain), 0);
+			if (round % 2)
+				(void)Received(end);
+		}
+	});
+	long wrong = 0;
+	for (int round = 0; round < 500 && !wrong; round++) {
+		std::vector<fbufs_message> got(8);
+		std::vector<fbufs_slice> seen(8);
+		std::vector<fbufs_buffer> buffers(8);
+		// What the visitor had comes home when it goes.
+		wrong += !eventually([&] { return send_some(pair, 8) == 0; });
+		wrong += receive(pair.channel.receiver, got, seen) != 8;
+		wrong += handles(pair.to, FBUFS_RELEASE, handles_of(got)) != 8;
+	}
+	stop = true;
+	visitor.join();
+	EXPECT_EQ(wrong, 0);
+	for (std::uint64_t at = 0; at < pair.from.pool.bytes; at += page) {
+		const auto state = locate(pair.from.domain, FBUFS_POOL_OFFSET(pair.from.pool.out_pool) + at).out_state;
+		EXPECT_TRUE(state == FBUFS_STATE_FREE || state == FBUFS_STATE_EMPTY || state == FBUFS_STATE_OWNED)
+			<< state;
+	}
+}
+
+// The sender goes while its messages are released: nothing of the channel stays.
+TEST(Rule03ComesHome, WhileTheSenderGoes)
+{
+	constexpr std::uint32_t vector = 32;
+	for (int round = 0; round < 100; round++) {
+		Pair pair(round % 2 ? FBUFS_CHANNEL_VOLATILE | 0u : 0u);
+		std::vector<fbufs_message> got(vector);
+		std::vector<fbufs_slice> seen(vector);
+		ASSERT_EQ(send_some(pair, vector), 0);
+		ASSERT_EQ(receive(pair.channel.receiver, got, seen), vector);
+		const auto held = handles_of(got);
+		std::atomic<bool> ready = false;
+		std::thread closer([&] {
+			ready = true;
+			pair.channel.sender.reset();
+		});
+		while (!ready)
+			;
+		EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), vector);
+		closer.join();
+		pair.channel.receiver.reset();
+		const auto left = gauges(pair.from.domain);
+		ASSERT_EQ(left[FBUFS_GAUGE_FBUFS], 0u);
+		ASSERT_EQ(left[FBUFS_GAUGE_PAGES], 0u);
+		ASSERT_EQ(left[FBUFS_GAUGE_CHANNELS], 0u);
+		ASSERT_EQ(left[FBUFS_GAUGE_MESSAGES], 0u);
+	}
 }
 
 } // namespace

@@ -519,20 +519,30 @@ INSTANTIATE_TEST_SUITE_P(Modes, VectorsOfAllKinds,
 TEST(Rule12Vectors, ReceivesInPiecesKeepNoPlaces)
 {
 	constexpr int queued = 32;
+	constexpr int parts = 6;
 	Pair pair;
 	const auto send_another = [&] {
-		ASSERT_EQ(send_one(pair.channel.sender, alloc_one(pair.channel.sender).fbuf, 0, page), 1);
+		const fbufs_buffer buffer = alloc_one(pair.channel.sender);
+		fbufs_message message = {};
+		message.slices = parts;
+		std::vector<fbufs_slice> slices(parts);
+		for (fbufs_slice& each : slices) {
+			each.fbuf = buffer.fbuf;
+			each.length = 1;
+		}
+		ASSERT_EQ(send(pair.channel.sender, {message}, slices), 1);
 	};
 	for (int i = 0; i < queued; i++)
 		send_another();
 	std::vector<fbufs_message> got(queued);
-	std::vector<fbufs_slice> slices(1);
-	for (int i = 0; i < FBUFS_MAX_HELD / (queued - 1) + queued; i++) {
+	// Room for one, and for nearly another one.
+	std::vector<fbufs_slice> slices(2 * parts - 1);
+	for (int i = 0; i < FBUFS_MAX_HELD / (2 * parts - 2) + queued; i++) {
 		ASSERT_EQ(receive(pair.channel.receiver, got, slices), 1);
 		ASSERT_EQ(handles(pair.to, FBUFS_RELEASE, {got[0].message}), 1);
 		send_another();
 	}
-	slices.resize(queued);
+	slices.resize(parts * queued);
 	EXPECT_EQ(receive(pair.channel.receiver, got, slices), queued);
 }
 

@@ -239,7 +239,8 @@ private:
 	bool empty_ = true;
 };
 
-// Now and then one is an outlier (TCP has a state of its own): twice, and where the two differ a third time.
+// Now and then one is an outlier (TCP has a state of its own): the lower of two, or where they differ the middle one
+// of three.
 times measure_again(const std::function<times()>& measure)
 {
 	std::vector<times> runs = {measure(), measure()};
@@ -321,7 +322,7 @@ std::string footer()
 	       "A record is one JSON object a line; \"ns\" is per message: of \"side\" both by the clock on the wall,\n"
 	       "of sender and receiver by the processor time of the process; \"copied\" is the share of the messages\n"
 	       "that the kernel says it copied although it was asked not to.\n"
-	       "Each is measured twice, and a third time where the two differ by more than 1 %; the middle one is told.\n"
+	       "It is the lower of two measurements, or the middle one of three where these differ by more than 1 %.\n"
 	       "Example:\n  fbuf bench fdio -P mem-tcp -m write -m msg-zerocopy -s 64K";
 }
 
