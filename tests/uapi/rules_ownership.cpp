@@ -584,9 +584,9 @@ TEST(Rule04ReceiversMay, SendOnBesideTheirOwn)
 	std::vector<fbufs_message> got(3);
 	std::vector<fbufs_slice> seen(3);
 	ASSERT_EQ(receive(pair.channel.receiver, got, seen), 3);
-	EXPECT_EQ(seen[0].position, own[0].position);
-	EXPECT_EQ(seen[1].position, held.slices[0].position);
-	EXPECT_EQ(seen[2].position, own[1].position);
+	ASSERT_EQ(seen[0].position, own[0].position);
+	ASSERT_EQ(seen[1].position, held.slices[0].position);
+	ASSERT_EQ(seen[2].position, own[1].position);
 	const Window others(pair.to, info.pool, info.out_span, PROT_READ);
 	const std::uint64_t faults = counters(pair.to)[FBUFS_COUNT_FAULTS];
 	EXPECT_EQ(*pair.window.at(seen[0].position), 2);

@@ -537,7 +537,8 @@ TEST(Rule12Vectors, ReceivesInPiecesKeepNoPlaces)
 	std::vector<fbufs_message> got(queued);
 	// Room for one, and for nearly another one.
 	std::vector<fbufs_slice> slices(2 * parts - 1);
-	for (int i = 0; i < FBUFS_MAX_HELD / (2 * parts - 2) + queued; i++) {
+	// Up to ten could be lost each time, fewer where the ring of the queue ends.
+	for (int i = 0; i < FBUFS_MAX_HELD / parts; i++) {
 		ASSERT_EQ(receive(pair.channel.receiver, got, slices), 1);
 		ASSERT_EQ(handles(pair.to, FBUFS_RELEASE, {got[0].message}), 1);
 		send_another();
