@@ -166,12 +166,20 @@ long send_some(const Pair& pair, std::uint32_t n)
 	std::vector<fbufs_message> messages(n);
 	std::vector<fbufs_slice> slices(n);
 	const long got = alloc(pair.channel.sender, page, buffers);
+	if (got < n) {
+		// What there was goes back.
+		std::vector<std::uint64_t> some;
+		for (long i = 0; i < got; i++)
+			some.push_back(buffers[static_cast<std::size_t>(i)].fbuf);
+		(void)handles(pair.from.domain, FBUFS_FREE, some);
+		return 1;
+	}
 	for (std::uint32_t i = 0; i < n; i++) {
 		messages[i].slices = 1;
 		slices[i].fbuf = buffers[i].fbuf;
 		slices[i].length = page;
 	}
-	return got == n && send(pair.channel.sender, messages, slices) == n ? 0 : 1;
+	return send(pair.channel.sender, messages, slices) == n ? 0 : 1;
 }
 
 // One thread locks what another one gives up, from the other end: each is released once, and comes home.
