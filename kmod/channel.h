@@ -126,8 +126,8 @@ static inline void channel_put(struct fbufs_channel *channel)
 }
 
 /* Messages that are nobody's are kept for re-use, as long as there is room, or freed. */
-static inline void channel_keep(struct fbufs_channel *channel,
-				struct fbufs_aggregate **spares, u32 n)
+static __always_inline void channel_keep(struct fbufs_channel *channel,
+					 struct fbufs_aggregate **spares, u32 n)
 {
 	u32 kept, i;
 

@@ -178,14 +178,18 @@ void domain_end_members(struct fbufs_domain *domain)
 
 #define HOLD_USE BIT_ULL(32)
 
+/* Whether the handle is that of an entry as it is now. */
+static inline bool hold_is_known(const struct fbufs_hold *holds, u32 nholds, u64 handle)
+{
+	return (u32)handle < nholds && holds[(u32)handle].handle == handle;
+}
+
 static inline struct fbufs_hold *hold_lookup(struct fbufs_domain *domain, u64 handle)
 {
-	u32 index = handle;
-
 	lockdep_assert_held(&domain->lock);
-	if (index >= domain->nholds || domain->holds[index].handle != handle)
+	if (!hold_is_known(domain->holds, domain->nholds, handle))
 		return NULL;
-	return &domain->holds[index];
+	return &domain->holds[(u32)handle];
 }
 
 /* The next use of the entry has another handle. */
@@ -308,7 +312,7 @@ u32 domain_take_holds(struct fbufs_domain *domain, const u64 *handles,
 	for (i = 0; i < n; i++) {
 		struct fbufs_hold *hold = &holds[(u32)handles[i]];
 
-		if ((u32)handles[i] >= nholds || hold->handle != handles[i] || !hold->aggregate)
+		if (!hold_is_known(holds, nholds, handles[i]) || !hold->aggregate)
 			break;
 		aggregates[i] = hold->aggregate;
 		any |= hold->aggregate->flags;

@@ -180,8 +180,7 @@ void pool_exit(void)
 /* As pool_place(), also of an extent that was not looked up lately. */
 struct fbuf *pool_place_other(struct fbufs_pool *pool, u64 handle)
 {
-	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
-	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
+	u32 id = handle_extent(handle), slot = handle_slot(handle);
 	struct fbufs_extent *extent = xa_load(&pool->extents, id);
 
 	lockdep_assert_held(&pool->lock);

@@ -190,6 +190,16 @@ static inline u64 pool_position(const struct fbufs_pool *pool,
 #define MAX_POOL_ID (BIT(64 - HANDLE_POOL_SHIFT) - 1)
 #define MAX_EXTENT_ID (BIT(HANDLE_EXTENT_BITS) - 1)
 
+static inline u32 handle_extent(u64 handle)
+{
+	return (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
+}
+
+static inline u32 handle_slot(u64 handle)
+{
+	return handle & (BIT(HANDLE_SLOT_BITS) - 1);
+}
+
 struct fbuf *pool_place_other(struct fbufs_pool *pool, u64 handle);
 
 /*
@@ -198,8 +208,7 @@ struct fbuf *pool_place_other(struct fbufs_pool *pool, u64 handle);
  */
 static inline struct fbuf *pool_place(struct fbufs_pool *pool, u64 handle)
 {
-	u32 id = (handle >> HANDLE_SLOT_BITS) & MAX_EXTENT_ID;
-	u32 slot = handle & (BIT(HANDLE_SLOT_BITS) - 1);
+	u32 id = handle_extent(handle), slot = handle_slot(handle);
 	struct fbufs_extent *extent = pool->recent[id % RECENT_EXTENTS];
 	struct fbuf *fbuf;
 

@@ -521,31 +521,23 @@ static noinline void segments_put(struct fbufs_aggregate **aggregates, u32 count
 /* The messages are nobody's: keep them for their channels, or free them. */
 static void aggregates_retire(struct fbufs_aggregate **aggregates, u32 count)
 {
-	u32 i = 0, surplus = 0, room, n;
+	u32 i = 0, n, small;
 
 	while (i < count) {
 		struct fbufs_channel *channel = aggregates[i]->channel;
+		struct fbufs_aggregate **run = aggregates + i;
 
-		if (!channel) {
-			aggregates[surplus++] = aggregates[i++];
-			continue;
-		}
-		spin_lock(&channel->lock);
-		room = READ_ONCE(channel->closed) ? 0 : CHANNEL_SPARES;
-		for (n = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
-			struct fbufs_aggregate *aggregate = aggregates[i];
-
-			aggregate_retire(aggregate);
-			if (channel->nspares < room && aggregate->nsegments <= MESSAGE_INLINE)
-				channel->spares[channel->nspares++] = aggregate;
+		for (n = 0, small = 0; i < count && aggregates[i]->channel == channel; n++, i++) {
+			if (channel && aggregates[i]->nsegments <= MESSAGE_INLINE)
+				run[small++] = aggregates[i];
 			else
-				aggregates[surplus++] = aggregate;
+				aggregate_free(aggregates[i]);
 		}
-		spin_unlock(&channel->lock);
+		if (!channel)
+			continue;
+		channel_keep(channel, run, small);
 		channel_put_many(channel, n);
 	}
-	while (surplus)
-		aggregate_free(aggregates[--surplus]);
 }
 
 /* As transfer_drop(), of any messages. */
