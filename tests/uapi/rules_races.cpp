@@ -97,6 +97,29 @@ std::vector<std::uint64_t> handles_of(const std::vector<fbufs_message>& messages
 	return result;
 }
 
+// Sends @n messages; 0, or what is wrong.
+long send_some(const Pair& pair, std::uint32_t n)
+{
+	std::vector<fbufs_buffer> buffers(n);
+	std::vector<fbufs_message> messages(n);
+	std::vector<fbufs_slice> slices(n);
+	const long got = alloc(pair.channel.sender, page, buffers);
+	if (got < n) {
+		// What there was goes back.
+		std::vector<std::uint64_t> some;
+		for (long i = 0; i < got; i++)
+			some.push_back(buffers[static_cast<std::size_t>(i)].fbuf);
+		(void)handles(pair.from.domain, FBUFS_FREE, some);
+		return 1;
+	}
+	for (std::uint32_t i = 0; i < n; i++) {
+		messages[i].slices = 1;
+		slices[i].fbuf = buffers[i].fbuf;
+		slices[i].length = page;
+	}
+	return send(pair.channel.sender, messages, slices) == n ? 0 : 1;
+}
+
 // Both give up the same messages at once: each comes home, and is good for the next round.
 TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
 {
@@ -125,27 +148,9 @@ TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
 	};
 	std::thread one(receive_and_release, pair.channel.receiver.get(), pair.to.get(), false);
 	std::thread other(receive_and_release, second.get(), third.get(), true);
-	for (int round = 0; round < rounds && !wrong; round++) {
-		std::vector<fbufs_buffer> buffers;
-		// The last round's come home while the next one is made.
-		for (int tries = 0; buffers.size() < vector && tries < 100000; tries++) {
-			const fbufs_buffer buffer = alloc_one(pair.channel.sender);
-			if (buffer.fbuf)
-				buffers.push_back(buffer);
-		}
-		if (buffers.size() < vector) {
-			wrong++;
-			break;
-		}
-		std::vector<fbufs_message> messages(vector);
-		std::vector<fbufs_slice> slices(vector);
-		for (std::uint32_t i = 0; i < vector; i++) {
-			messages[i].slices = 1;
-			slices[i].fbuf = buffers[i].fbuf;
-			slices[i].length = page;
-		}
-		EXPECT_EQ(send(pair.channel.sender, messages, slices), vector);
-	}
+	// The last round's come home while the next one is made.
+	for (int round = 0; round < rounds && !wrong; round++)
+		wrong += !eventually([&] { return send_some(pair, vector) == 0; });
 	if (wrong)
 		pair.channel.sender.reset();
 	one.join();
@@ -157,29 +162,6 @@ TEST(Rule03ComesHome, FromTwoReceiversAtOnce)
 		home++;
 	EXPECT_EQ(home, pair.from.pool.bytes / page) << "what did not come home";
 	EXPECT_LE(stats[FBUFS_GAUGE_MESSAGES], 256u) << "messages that are nobody's, and not for re-use";
-}
-
-// Sends @n messages; 0, or what is wrong.
-long send_some(const Pair& pair, std::uint32_t n)
-{
-	std::vector<fbufs_buffer> buffers(n);
-	std::vector<fbufs_message> messages(n);
-	std::vector<fbufs_slice> slices(n);
-	const long got = alloc(pair.channel.sender, page, buffers);
-	if (got < n) {
-		// What there was goes back.
-		std::vector<std::uint64_t> some;
-		for (long i = 0; i < got; i++)
-			some.push_back(buffers[static_cast<std::size_t>(i)].fbuf);
-		(void)handles(pair.from.domain, FBUFS_FREE, some);
-		return 1;
-	}
-	for (std::uint32_t i = 0; i < n; i++) {
-		messages[i].slices = 1;
-		slices[i].fbuf = buffers[i].fbuf;
-		slices[i].length = page;
-	}
-	return send(pair.channel.sender, messages, slices) == n ? 0 : 1;
 }
 
 // One thread locks what another one gives up, from the other end: each is released once, and comes home.
@@ -230,7 +212,6 @@ TEST(Rule13BoundedQueues, AReceiverComesAndGoesMeanwhile)
 	for (int round = 0; round < 500 && !wrong; round++) {
 		std::vector<fbufs_message> got(8);
 		std::vector<fbufs_slice> seen(8);
-		std::vector<fbufs_buffer> buffers(8);
 		// What the visitor had comes home when it goes.
 		wrong += !eventually([&] { return send_some(pair, 8) == 0; });
 		wrong += receive(pair.channel.receiver, got, seen) != 8;
