@@ -15,6 +15,7 @@
 #include <span>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <vector>
 
 namespace tool {
 
@@ -26,9 +27,10 @@ struct options {
 	std::string mechanism;
 	std::uint64_t rounds = 4096;
 	std::size_t bytes = 4096;
+	std::vector<unsigned> batches = {1, 32};
 };
 
-constexpr unsigned batches[] = {1, 32};
+constexpr unsigned most = 32;
 
 void touch(std::byte* data)
 {
@@ -89,7 +91,7 @@ protected:
 	fbuf::pool pool_;
 
 private:
-	std::array<fbuf::buffer, 32> own_;
+	std::array<fbuf::buffer, most> own_;
 };
 
 // For a channel the library keeps what was not sent, for the next allocation.
@@ -157,8 +159,8 @@ private:
 	std::optional<bench::mapping> window_;
 	fbufs_alloc alloc_ = {};
 	fbufs_handles free_ = {};
-	fbufs_buffer buffers_[32] = {};
-	std::uint64_t handles_[32] = {};
+	fbufs_buffer buffers_[most] = {};
+	std::uint64_t handles_[most] = {};
 };
 
 // Memory that is not shared.
@@ -168,7 +170,7 @@ public:
 	explicit memory(std::size_t bytes) : bytes_(bytes) {}
 	void allocate_and_free(unsigned batch) override
 	{
-		void* own[32];
+		void* own[most];
 		for (void*& each : std::span(own).first(batch)) {
 			each = take(bytes_);
 			touch(static_cast<std::byte*>(each));
@@ -208,7 +210,7 @@ template <typename Allocator>
 void measure(const char* mechanism, const options& want, bench::records& to)
 {
 	Allocator by(want.bytes);
-	for (const unsigned batch : batches) {
+	for (const unsigned batch : want.batches) {
 		for (int i = 0; i < 64; i++)
 			by.allocate_and_free(batch);
 		bench::settle();
@@ -265,10 +267,13 @@ void add_bench_alloc(CLI::App& bench)
 		->transform(CLI::AsSizeValue(false))
 		->check(CLI::Range(std::size_t{4096}, std::size_t{16} << 20))
 		->capture_default_str();
+	alloc->add_option("-b,--batch", want->batches, "allocated, and then freed, at a time")
+		->check(CLI::Range(1U, most))
+		->capture_default_str();
 	add_timing(*alloc, want->time);
 	alloc->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
 	alloc->footer(
-		"One buffer, and 32, at a time. fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"
+		"fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"
 		"fbufs-calls: by FBUFS_ALLOC and FBUFS_FREE, one call each for all of them; fbufs-no-channel: by\n"
 		"fbuf::pool::allocate(), which gets it zeroed; malloc: new and delete; mmap: with munmap.\n"
 		"Example:\n  fbuf bench alloc --clock icount");
