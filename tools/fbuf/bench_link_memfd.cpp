@@ -75,7 +75,7 @@ public:
 
 private:
 	static constexpr std::size_t most = 64; // the batch's limit
-	static constexpr std::size_t most_in_packet = 32 << 20;
+	static constexpr std::size_t most_in_packet = 4 << 20;
 
 	[[nodiscard]] int populate() const { return shape_.how >= touch::page ? MAP_POPULATE : 0; }
 	descriptor make_file(std::uint64_t number, unsigned index) const

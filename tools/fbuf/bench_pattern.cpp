@@ -5,9 +5,9 @@
 #include "bench_run.hpp"
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
-#include <semaphore.h>
 
 namespace bench {
 
@@ -20,27 +20,30 @@ constexpr const char* names[] = {
 
 constexpr std::size_t most_processes = 16;
 
-// Which messages a phase consists of: to warm up, to measure, to explain, to time each by itself, and to end with.
+// Which messages a phase consists of: to warm up, to measure, to explain, to come under load, to time each by itself,
+// and to end with. Nothing is under way when those begin that are measured, or explained, and when they end: a producer
+// is ahead by what the queue holds, and it would be left to chance how much of its work is counted.
 struct plan {
 	std::uint64_t measured = 0; // the first that counts
 	std::uint64_t explained = 0;
+	std::uint64_t loading = 0;
 	std::uint64_t timed = 0;
 	std::uint64_t rest = 0;
 	std::uint64_t end = 0;
 
 	plan() = default; // for rounds, which are counted by who plays
-	// The producer is ahead of the consumer by what the queue holds, when the clock starts. So that it is
-	// as far ahead when the clock stops, it goes on producing for a while.
 	plan(const measurement& what, std::uint64_t warm_up, std::uint64_t messages)
 	{
 		const unsigned batch = what.of.batch;
 		const auto whole = [&](std::uint64_t count) { return (count + batch - 1) / batch * batch; };
+		// With memcpy nobody sends.
+		const bool has_journeys = what.explain && what.mechanism != "memcpy";
 		measured = whole(warm_up);
 		explained = measured + whole(messages);
-		timed = explained + (what.explain ? whole(messages) : 0);
-		// With memcpy nobody sends.
-		rest = timed + (what.explain && what.mechanism != "memcpy" ? whole(messages) : 0);
-		end = rest + whole(warm_up);
+		loading = explained + (what.explain ? whole(messages) : 0);
+		timed = loading + (has_journeys ? whole(warm_up) : 0);
+		rest = timed + (has_journeys ? whole(messages) : 0);
+		end = rest + (has_journeys ? whole(warm_up) : 0);
 	}
 };
 
@@ -53,13 +56,15 @@ struct cast {
 
 // What the processes tell the one that started them.
 struct common {
-	std::array<std::uint64_t, most_processes> started = {}; // when each receiver had the warm-up
-	std::array<std::uint64_t, most_processes> stopped = {}; // and the last message that counts
+	std::array<std::uint64_t, most_processes> started = {}; // when each source began with what counts
+	std::uint64_t stopped = 0;				// when the last receiver had it all
+	std::atomic<unsigned> arrivals = 0;			// of receivers where they have all that was sent
 	std::array<effort, most_processes> before = {};
 	std::array<effort, most_processes> after = {};
 	effort consumer;
 	latencies latency = {};
-	sem_t finished = {}; // told to who must stay until everything is received
+	std::array<event, most_processes> all_received; // told to each source
+	event finished;					// told to who must stay until everything is received
 };
 
 effort difference(const effort& a, const effort& b)
@@ -82,7 +87,6 @@ class run {
 public:
 	run(const measurement& what, const plan& when, const cast& who) : what_(what), when_(when), who_(who)
 	{
-		::sem_init(&shared_->finished, 1, 0);
 		if (what.explain)
 			observer_.emplace();
 		if (when.rest > when.timed)
@@ -94,10 +98,18 @@ public:
 	{
 		prepare();
 		to.open_producer();
-		produce_until(to, role, 0, when_.timed, [](std::uint64_t) {});
+		produce_until(to, role, 0, when_.measured);
+		shared_->all_received[role].wait();
+		start_the_clock(role);
+		produce_until(to, role, when_.measured, when_.explained);
+		shared_->all_received[role].wait();
+		produce_until(to, role, when_.explained, when_.loading);
+		if (what_.explain)
+			shared_->all_received[role].wait();
+		produce_until(to, role, when_.loading, when_.timed);
 		produce_until(to, role, when_.timed, when_.rest,
 			      [&](std::uint64_t at) { journeys_->depart(role, at - when_.timed); });
-		produce_until(to, role, when_.rest, when_.end, [](std::uint64_t) {});
+		produce_until(to, role, when_.rest, when_.end);
 		stay();
 	}
 	void forward(link& from, link& to, unsigned role)
@@ -112,7 +124,7 @@ public:
 		}
 		stay();
 	}
-	// A single clock, read by the consumers: whatever any process does in between is counted.
+	// A single clock: whatever any process does in between is counted.
 	void consume(std::span<const std::unique_ptr<link>> from, unsigned index, unsigned role)
 	{
 		prepare();
@@ -121,16 +133,17 @@ public:
 		settle();
 		consume_until(from, 0, when_.measured);
 		const effort before = from[0]->caused();
-		shared_->started[index] = now_ns();
-		if (index == 0)
-			mark_begin();
+		all_received([this] {
+			if (who_.sources == 0)
+				start_the_clock(0);
+		});
 		consume_until(from, when_.measured, when_.explained);
+		const effort after = from[0]->caused();
 		if (index == 0)
-			mark_end();
-		shared_->stopped[index] = now_ns();
-		if (index == 0)
-			shared_->consumer = difference(from[0]->caused(), before);
-		consume_explained(from, index, role);
+			shared_->consumer = difference(after, before);
+		shared_->before[role] = after;
+		all_received([this] { stop_the_clock(); });
+		consume_explained(from, role);
 		consume_timed(from, index);
 		consume_until(from, when_.rest, when_.end);
 		let_go();
@@ -138,7 +151,8 @@ public:
 	[[nodiscard]] outcome result(std::uint64_t messages) const
 	{
 		outcome all;
-		const std::uint64_t elapsed = std::ranges::max(shared_->stopped) - std::ranges::max(shared_->started);
+		const auto started = std::span(shared_->started).first(std::max(who_.sources, 1U));
+		const std::uint64_t elapsed = shared_->stopped - std::ranges::min(started);
 		all.ns = static_cast<double>(elapsed) / static_cast<double>(messages);
 		all.messages = messages;
 		all.consumer = shared_->consumer;
@@ -171,7 +185,7 @@ public:
 		while (at < warm_up + what_.messages)
 			round(at++);
 		mark_end();
-		shared_->stopped[0] = now_ns();
+		shared_->stopped = now_ns();
 		if (what_.explain)
 			explain_rounds(round, at);
 		round(at);
@@ -192,17 +206,39 @@ private:
 		if (journeys_)
 			journeys_->prepare();
 	}
+	// A receiver has all that was sent. The last one does `then` before the sources go on.
+	template <typename Then>
+	void all_received(const Then& then) const
+	{
+		if (++shared_->arrivals % who_.receivers != 0)
+			return;
+		then();
+		for (unsigned i = 0; i < who_.sources; i++)
+			shared_->all_received[i].tell();
+	}
+	void start_the_clock(unsigned role)
+	{
+		shared_->started[role] = now_ns();
+		if (role == 0)
+			mark_begin();
+	}
+	void stop_the_clock()
+	{
+		mark_end();
+		shared_->stopped = now_ns();
+		if (what_.explain)
+			observer_->begin();
+	}
 	// What was sent may lie in the memory of who sent it.
 	void stay() const
 	{
 		for (unsigned i = 0; i < who_.receivers; i++)
-			while (::sem_wait(&shared_->finished) < 0 && errno == EINTR)
-				;
+			shared_->finished.wait();
 	}
 	void let_go() const
 	{
 		for (unsigned i = 0; i < who_.sources + who_.forwarders; i++)
-			::sem_post(&shared_->finished);
+			shared_->finished.tell();
 	}
 	template <typename Before>
 	void produce_until(link& to, unsigned role, std::uint64_t first, std::uint64_t end, const Before& before)
@@ -212,6 +248,10 @@ private:
 			before(first);
 			to.produce(first, what_.of.batch);
 		}
+	}
+	void produce_until(link& to, unsigned role, std::uint64_t first, std::uint64_t end)
+	{
+		produce_until(to, role, first, end, [](std::uint64_t) {});
 	}
 	// `then` is told of which link, from which message on, and how many.
 	template <typename Then>
@@ -244,17 +284,14 @@ private:
 	{
 		consume_until(from, first, to, [](unsigned, std::uint64_t, unsigned) {});
 	}
-	void consume_explained(std::span<const std::unique_ptr<link>> from, unsigned index, unsigned role)
+	void consume_explained(std::span<const std::unique_ptr<link>> from, unsigned role)
 	{
 		if (!what_.explain)
 			return;
-		if (index == 0)
-			observer_->begin();
-		shared_->before[role] = from[0]->caused();
-		consume_until(from, when_.explained, when_.timed);
+		consume_until(from, when_.explained, when_.loading);
 		shared_->after[role] = from[0]->caused();
-		if (index == 0)
-			observer_->end();
+		all_received([this] { observer_->end(); });
+		consume_until(from, when_.loading, when_.timed);
 	}
 	void consume_timed(std::span<const std::unique_ptr<link>> from, unsigned index) const
 	{
@@ -270,7 +307,7 @@ private:
 		if (accounts_ == 0 && number >= when_.explained) {
 			shared_->before[role] = of.caused();
 			accounts_ = 1;
-		} else if (accounts_ == 1 && number >= when_.timed) {
+		} else if (accounts_ == 1 && number >= when_.loading) {
 			shared_->after[role] = of.caused();
 			accounts_ = 2;
 		}
@@ -330,8 +367,11 @@ outcome measure_fan(const measurement& what, unsigned receivers)
 	shape of = what.of;
 	of.receivers = receivers;
 	const links link = make_links(what, of, 1);
-	run here(what, {what, link[0]->warm_up(), what.messages}, {.receivers = receivers});
-	roles all = {[&] { here.produce(*link[0], 0); }};
+	const unsigned sources = what.mechanism == "memcpy" ? 0 : 1;
+	run here(what, {what, link[0]->warm_up(), what.messages}, {.sources = sources, .receivers = receivers});
+	roles all;
+	if (sources > 0)
+		all.emplace_back([&] { here.produce(*link[0], 0); });
 	for (unsigned i = 0; i < receivers; i++)
 		all.emplace_back([&, i] { here.consume(link, i, i + 1); });
 	in_processes(all);

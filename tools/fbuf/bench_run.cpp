@@ -113,6 +113,22 @@ void records::add(const nlohmann::ordered_json& record)
 	(file_.is_open() ? static_cast<std::ostream&>(file_) : std::cout) << record.dump() << std::endl;
 }
 
+event::event()
+{
+	::sem_init(&told_, 1, 0);
+}
+
+void event::tell()
+{
+	::sem_post(&told_);
+}
+
+void event::wait()
+{
+	while (::sem_wait(&told_) < 0 && errno == EINTR)
+		;
+}
+
 void descriptor::close()
 {
 	if (fd_ >= 0)

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include <semaphore.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 
@@ -59,6 +60,17 @@ public:
 
 private:
 	std::ofstream file_;
+};
+
+// What one process waits for, and another tells it, in memory that they share: each tell() ends one wait().
+class event {
+public:
+	event();
+	void tell();
+	void wait();
+
+private:
+	sem_t told_;
 };
 
 // Owns a file descriptor.

@@ -28,9 +28,12 @@ struct options {
 	std::string output;
 };
 
-// What copies lets up to a megabyte wait, fills and empties it in turn: several times that.
+// What copies lets up to a megabyte wait, fills and empties it in turn: several times that. Of files up to 32 megabytes
+// do, and these are pages that the kernel looks for elsewhere meanwhile.
 std::uint64_t several_fillings(const std::string& mechanism, const bench::shape& of)
 {
+	if (mechanism == "memfd-sealed")
+		return std::max<std::uint64_t>((128 << 20) / of.bytes, 4);
 	return mechanism.starts_with("fbufs") ? 8 : std::max<std::uint64_t>((2 << 20) / of.bytes, 4);
 }
 
@@ -42,11 +45,11 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 	if (want.messages)
 		return whole(want.messages);
 	const bool header_only = of.how <= bench::touch::header;
-	const bool free_of_size =
-		header_only && (mechanism.starts_with("fbufs-volatile-cached") || mechanism == "uring-msg");
+	const bool free_of_size = header_only && (mechanism == "fbufs-volatile-cached" ||
+						  mechanism == "fbufs-secure-cached" || mechanism == "uring-msg");
 	// What a message leaves behind is freed by RCU, for some hundred messages at a time.
 	const bool freed_in_heaps = mechanism == "memfd-sealed" || mechanism == "uring-msg";
-	const bool copies_nothing = mechanism.starts_with("fbufs") || mechanism == "uring-msg";
+	const bool copies_nothing = mechanism.starts_with("fbufs") || mechanism == "uring-msg" || mechanism == "mremap";
 	const std::uint64_t budget = free_of_size ? 1ULL << 40 : copies_nothing ? 1ULL << 29 : 1ULL << 26;
 	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in
 	// them.
@@ -56,7 +59,7 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 	if (pattern == "pingpong")
 		return std::clamp<std::uint64_t>(fits, 4, freed_in_heaps ? 4096 : 1024);
 	const std::uint64_t least = several_fillings(mechanism, of);
-	return whole(std::max(pattern == "stream" ? fits : fits / 4, least) + (fits > of.batch ? of.batch : 0));
+	return whole(std::max(pattern == "stream" ? fits : fits / 4, least));
 }
 
 class report {

@@ -47,20 +47,11 @@ struct times {
 struct common {
 	std::atomic<std::uint64_t> received = 0;
 	std::atomic<pid_t> sender = 0;
+	bench::event all_received; // where the clocks start, and where they stop
 	std::optional<double> copied;
 };
 
-class shared_state {
-public:
-	shared_state() : memory_(sizeof(common), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS)
-	{
-		new (memory_.bytes().data()) common;
-	}
-	common* operator->() const { return std::launder(reinterpret_cast<common*>(memory_.bytes().data())); }
-
-private:
-	bench::mapping memory_;
-};
+using shared_state = bench::shared_memory<common>;
 
 // What the clocks say at one moment. That of a process stands while it does not run; what the kernel
 // does in its own processes is on none but the first.
@@ -88,8 +79,7 @@ std::uint64_t message_count(const options& want, std::size_t bytes)
 	return want.messages ? want.messages : std::clamp<std::uint64_t>((128 << 20) / bytes, 64, 32768);
 }
 
-// Messages before the first that counts, and after the last one: every buffer has been used, and what
-// lies between the processes is as much as can.
+// Messages before the first that counts: every buffer has been used.
 std::uint64_t warm_up_of(const measurement& of)
 {
 	return std::max<std::uint64_t>((32 << 20) / of.bytes, 8);
@@ -98,21 +88,25 @@ std::uint64_t warm_up_of(const measurement& of)
 // Reads each message into a buffer of its own process, whichever way it was sent.
 class receiver {
 public:
-	receiver(bench::descriptor from, const bench::job& job, std::atomic<std::uint64_t>& received,
-		 bool takes = false)
-		: from_(std::move(from)), job_(job), received_(received), buffer_(job.bytes, 1)
+	receiver(bench::descriptor from, const bench::job& job, common& state, bool takes = false)
+		: from_(std::move(from)), job_(job), state_(state), buffer_(job.bytes, 1)
 	{
 		if (takes)
 			taker_ = bench::make_fbufs_reader(from_.fd(), job);
 	}
 	// Nobody may wait for a receiver that has failed.
-	~receiver() { received_ = std::uint64_t{1} << 63; }
+	~receiver()
+	{
+		state_.received = std::uint64_t{1} << 63;
+		for (int i = 0; i < 2; i++)
+			state_.all_received.tell();
+	}
 	void receive(std::uint64_t from, std::uint64_t to)
 	{
 		for (std::uint64_t number = from; number < to; number++) {
 			bench::check_words(taker_ ? taker_->next() : read_one(), job_.word_of(number),
 					   bench::touch::header);
-			received_.store(number + 1, std::memory_order_release);
+			state_.received.store(number + 1, std::memory_order_release);
 		}
 	}
 	void seek(std::uint64_t number) { ::lseek(from_.fd(), static_cast<off_t>(job_.offset_of(number)), SEEK_SET); }
@@ -128,7 +122,7 @@ private:
 	bench::descriptor from_;
 	std::unique_ptr<bench::reader> taker_;
 	bench::job job_;
-	std::atomic<std::uint64_t>& received_;
+	common& state_;
 	bench::buffers buffer_;
 };
 
@@ -145,8 +139,8 @@ void send_messages(bench::sender& by, std::uint64_t from, std::uint64_t to)
 }
 
 // From when the warm-up is received to when the last message that counts is. All clocks are read by the
-// receiver. The sender is ahead by what lies between the two, at the start and, because it goes on for
-// a while, at the end.
+// receiver. Nothing is under way then: the sender waits, for it would be left to chance how much of what
+// it is ahead is counted.
 times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 {
 	const shared_state state;
@@ -161,22 +155,25 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 			ends.from.close();
 			state->sender = ::getpid();
 			const auto by = bench::make_sender(of.mechanism, of.path, job);
-			send_messages(*by, 0, end + warm_up);
+			send_messages(*by, 0, warm_up);
+			state->all_received.wait();
+			send_messages(*by, warm_up, end);
+			state->all_received.wait();
 			by->finish();
 			state->copied = by->copied();
 		},
 		[&] {
 			ends.to.close();
-			receiver to(std::move(ends.from), job, state->received,
-				    of.mechanism == "fbufs" && is_local(of.path));
+			receiver to(std::move(ends.from), job, *state, of.mechanism == "fbufs" && is_local(of.path));
 			bench::settle();
 			to.receive(0, warm_up);
 			start = read_clocks(state->sender);
 			bench::mark_begin();
+			state->all_received.tell();
 			to.receive(warm_up, end);
 			bench::mark_end();
 			stop = read_clocks(state->sender);
-			to.receive(end, end + warm_up);
+			state->all_received.tell();
 		});
 	return {per_message(start.both, stop.both, of), per_message(start.sender, stop.sender, of),
 		per_message(start.receiver, stop.receiver, of), state->copied};
@@ -199,7 +196,7 @@ times measure_file(const measurement& of, bench::job job, bench::ends ends)
 	bench::mark_end();
 	const moment stop = read_clocks(0);
 	by->finish();
-	receiver check(std::move(ends.from), job, state->received);
+	receiver check(std::move(ends.from), job, *state);
 	for (std::uint64_t number = end - std::min<std::uint64_t>(end, bench::file_bytes / of.bytes); number < end;
 	     number++) {
 		check.seek(number);
