@@ -5,6 +5,11 @@
 
 #include "support/io.hpp"
 
+#include <sched.h>
+
+#include <chrono>
+#include <memory>
+
 namespace {
 
 using namespace uapi;
@@ -16,7 +21,7 @@ struct Loose {
 	Fd watcher = open_domain();
 	Fd sender, receiver;
 
-	Loose() { EXPECT_EQ(channel_create(watcher, 0, 0, sender, receiver), 0); }
+	explicit Loose(std::uint32_t flags = 0) { EXPECT_EQ(channel_create(watcher, flags, 0, sender, receiver), 0); }
 };
 
 // The originator is another process, which sends to this one.
@@ -360,6 +365,244 @@ TEST(IoMutableEnds, GaugesComeBack)
 		}
 	}
 	EXPECT_TRUE(before.are_back());
+}
+
+//
+// While somebody else releases it
+//
+
+// A message of the other process that two domains of this one hold: one takes it over at the moment in which the other
+// one, who reads until then, releases it.
+class IoMutableRace : public IoTest {
+protected:
+	using Clock = std::chrono::steady_clock;
+
+	// How the other one came by it: also sent to it, or sent on to it.
+	enum class Way { shared, forwarded };
+
+	struct Race {
+		Loose loose;
+		Ends wire = make_unix_stream();
+		Remote from{1 << 20};
+		// What was taken before makes room for the next.
+		Actor to{bytes};
+		Fd third = open_domain();
+		Fd receiver;
+		std::unique_ptr<Channel> on;
+		std::unique_ptr<Window> view;
+
+		Race(Way way, std::uint32_t flags);
+		[[nodiscard]] Received other(const Received& mine) const;
+	};
+	// What became of one message.
+	struct Outcome {
+		fbufs_make_mutable made = {};
+		long result = -1, released = -1;
+		bool taken_good = false, view_good = true;
+	};
+
+	// That takes many times as long with checkers.
+	const int rounds = kernel_is_checked() ? 100 : 500;
+	void run(Way way, std::uint32_t flags);
+
+private:
+	static fbufs_buffer send_new(const Race& race, unsigned seed, bool notice);
+	static Outcome meet(const Race& race, const Received& mine, const Received& theirs, const Bytes& data,
+			    Clock::duration later);
+	static void expect_true(const Race& race, const fbufs_buffer& buffer, const Outcome& outcome, bool notice);
+	static void expect_nothing_lost(const Race& race);
+};
+
+IoMutableRace::Race::Race(Way way, std::uint32_t flags) : loose(flags)
+{
+	const int sender = loose.sender, out = wire.in;
+	EXPECT_EQ(from.run([=](Actor& actor) { return attach(sender, actor.domain); }), 0);
+	EXPECT_EQ(attach(loose.receiver, to.domain), 0);
+	if (way == Way::forwarded) {
+		on = std::make_unique<Channel>(to.domain, third, flags);
+		return;
+	}
+	EXPECT_EQ(from.run([=](Actor&) {
+		Fd added;
+		const long result = add_receiver(sender, added);
+		if (result == 0)
+			pass_fd(out, added);
+		return result;
+	}),
+		  0);
+	receiver = take_fd(wire.out);
+	EXPECT_EQ(attach(receiver, third), 0);
+}
+
+// The message as the other domain holds it.
+Received IoMutableRace::Race::other(const Received& mine) const
+{
+	if (!on)
+		return Received(receiver);
+	fbufs_message forward = {};
+	forward.slices = 1;
+	EXPECT_EQ(send(on->sender, {forward}, {slice_of(mine.slices[0].fbuf, 0, bytes, mine.handle())}), 1);
+	return Received(on->receiver);
+}
+
+fbufs_buffer IoMutableRace::send_new(const Race& race, unsigned seed, bool notice)
+{
+	const int sender = race.loose.sender;
+	return race.from.run([=](Actor& actor) {
+		const fbufs_buffer buffer = alloc_one(sender, bytes);
+		const Bytes data = pattern(bytes, seed);
+		if (buffer.fbuf)
+			std::memcpy(actor.at(buffer), data.data(), bytes);
+		const std::uint32_t flags = notice ? FBUFS_MESSAGE_NOTICE : 0;
+		return send_one(sender, buffer.fbuf, 0, bytes, seed, FBUFS_DONTWAIT, flags) == 1 ? buffer
+												 : fbufs_buffer{};
+	});
+}
+
+IoMutableRace::Outcome IoMutableRace::meet(const Race& race, const Received& mine, const Received& theirs,
+					   const Bytes& data, Clock::duration later)
+{
+	Outcome outcome;
+	std::atomic<int> ready = 0;
+	const auto begin = [&] {
+		for (ready++; ready < 2;)
+			::sched_yield();
+		return Clock::now();
+	};
+	std::thread releaser([&] {
+		const std::uint8_t* const seen = race.view->at(theirs.slices[0].position);
+		const auto until = begin() + later;
+		do
+			outcome.view_good &=
+				!faults([&] { outcome.view_good &= std::memcmp(seen, data.data(), bytes) == 0; });
+		while (Clock::now() < until);
+		outcome.released = handles(race.third, FBUFS_RELEASE, {theirs.handle()});
+	});
+	const auto until = begin() - later;
+	while (Clock::now() < until)
+		;
+	outcome.result = make_mutable(race.to.domain, mine.handle(), outcome.made);
+	if (outcome.result == 0) {
+		std::uint8_t* const taken = race.to.window.at(outcome.made.out_position);
+		outcome.taken_good = std::memcmp(taken, data.data(), bytes) == 0;
+		std::memset(taken, 0x77, bytes);
+	}
+	releaser.join();
+	return outcome;
+}
+
+// Where the pages are is as the call said, and the originator has heard of it once.
+void IoMutableRace::expect_true(const Race& race, const fbufs_buffer& buffer, const Outcome& outcome, bool notice)
+{
+	struct Origin {
+		std::uint32_t state;
+		bool written;
+		std::uint64_t used;
+		long notices;
+		std::uint64_t noticed[2];
+	};
+	const bool taken = outcome.made.out_how == FBUFS_MUTABLE_TAKEN;
+	const Origin origin = race.from.run([=](Actor& actor) {
+		Origin now = {actor.state(buffer), taken && !store_faults(actor.at(buffer)), actor.used(), 0, {}};
+		fbufs_notices args = {};
+		args.size = sizeof(args);
+		args.fbufs = address(now.noticed);
+		args.count = 2;
+		now.notices = call(actor.domain, FBUFS_NOTICES, args);
+		return now;
+	});
+	EXPECT_EQ(origin.state, taken ? FBUFS_STATE_EMPTY : FBUFS_STATE_FREE);
+	EXPECT_FALSE(origin.written);
+	EXPECT_EQ(origin.used, taken ? 0u : bytes);
+	EXPECT_EQ(origin.notices, notice ? 1 : 0);
+	EXPECT_EQ(origin.noticed[0], notice ? buffer.fbuf : 0u);
+	EXPECT_EQ(race.to.used(), bytes);
+	EXPECT_EQ(gauges(race.third)[FBUFS_GAUGE_PAGES], (origin.used + bytes) / page);
+	EXPECT_TRUE(race.to.contents(outcome.made.out_position, bytes) == Bytes(bytes, 0x77));
+	EXPECT_EQ(locate(race.to.domain, outcome.made.out_position).out_state, FBUFS_STATE_OWNED);
+	EXPECT_EQ(outcome.made.out_offset, 0u);
+	EXPECT_EQ(outcome.made.out_length, bytes);
+}
+
+// All pages of either pool can be had, and no message is left but those for re-use.
+void IoMutableRace::expect_nothing_lost(const Race& race)
+{
+	EXPECT_LE(gauges(race.third)[FBUFS_GAUGE_MESSAGES], race.on ? 2u : 1u);
+	const int sender = race.loose.sender;
+	const std::size_t home = race.from.run([=](Actor&) {
+		std::size_t n = 0;
+		while (alloc_one(sender).fbuf)
+			n++;
+		return n;
+	});
+	EXPECT_EQ(home, (1 << 20) / page);
+	std::size_t mine = 0;
+	while (alloc_one(race.to.domain).fbuf)
+		mine++;
+	EXPECT_EQ(mine, bytes / page);
+}
+
+void IoMutableRace::run(Way way, std::uint32_t flags)
+{
+	Race race(way, flags);
+	constexpr Clock::duration shortest = std::chrono::microseconds(1), longest = std::chrono::microseconds(500);
+	// Two threads on a busy machine wait for each other a lot: not for ever.
+	const auto deadline = Clock::now() + std::chrono::seconds(kernel_is_checked() ? 40 : 6);
+	Clock::duration later = {}, step = shortest;
+	bool before = false;
+	int taken = 0, round = 0;
+	for (; round < rounds && Clock::now() < deadline && !HasFailure(); round++) {
+		const auto seed = static_cast<unsigned>(round);
+		const bool notice = round % 2;
+		const fbufs_buffer buffer = send_new(race, seed, notice);
+		const Received mine(race.loose.receiver);
+		ASSERT_EQ(mine.result, 1);
+		const Received theirs = race.other(mine);
+		ASSERT_EQ(theirs.result, 1);
+		if (!race.view)
+			race.view = std::make_unique<Window>(window_of(race.third, buffer.fbuf));
+		const std::uint64_t copied = counters(race.to.domain)[FBUFS_COUNT_BYTES_COPIED];
+		const Outcome outcome = meet(race, mine, theirs, pattern(bytes, seed), later);
+		ASSERT_EQ(outcome.result, 0);
+		const bool won = outcome.made.out_how == FBUFS_MUTABLE_TAKEN;
+		SCOPED_TRACE(testing::Message() << "round " << round << (won ? ", taken" : ", copied"));
+		EXPECT_TRUE(won || outcome.made.out_how == FBUFS_MUTABLE_COPIED) << outcome.made.out_how;
+		EXPECT_EQ(outcome.released, 1);
+		EXPECT_TRUE(outcome.taken_good) << "not what was sent";
+		EXPECT_TRUE(outcome.view_good) << "changed for who still held it";
+		EXPECT_EQ(counters(race.to.domain)[FBUFS_COUNT_BYTES_COPIED] - copied, won ? 0u : bytes);
+		expect_true(race, buffer, outcome, notice);
+		EXPECT_EQ(handles(race.to.domain, FBUFS_FREE, {outcome.made.out_fbuf}), 1);
+		// Who was late has less to wait in the next round: so they come to meet.
+		step = won == before ? std::min(2 * step, longest) : shortest;
+		later += won ? step : -step;
+		before = won;
+		taken += won;
+	}
+	EXPECT_GE(round, 20);
+	EXPECT_GT(taken, 0);
+	EXPECT_LT(taken, round);
+	expect_nothing_lost(race);
+}
+
+TEST_F(IoMutableRace, WithTheOtherReceiversRelease)
+{
+	run(Way::shared, 0);
+}
+
+TEST_F(IoMutableRace, WithTheOtherReceiversReleaseVolatile)
+{
+	run(Way::shared, FBUFS_CHANNEL_VOLATILE);
+}
+
+TEST_F(IoMutableRace, WithTheReleaseOfWhatWasSentOn)
+{
+	run(Way::forwarded, 0);
+}
+
+TEST_F(IoMutableRace, WithTheReleaseOfWhatWasSentOnVolatile)
+{
+	run(Way::forwarded, FBUFS_CHANNEL_VOLATILE);
 }
 
 } // namespace
