@@ -405,47 +405,150 @@ TEST(Many, DescriptorsAreEmfileAndNothingIsLeft)
 	}
 }
 
-// A message that is sent on to oneself again and again, until the table is full.
+// A domain that holds many messages: one that was sent to it, and that one as it sends it on to itself again and again,
+// with cookies that count up.
+struct Hoarder {
+	Pair pair;
+	Received root;
+	Channel self;
+	std::vector<std::uint64_t> held;
+	std::uint64_t sent = 0, received = 0;
+	std::vector<fbufs_message> messages;
+	std::vector<fbufs_slice> slices;
+
+	Hoarder()
+		: root((pair.send_new(), pair.channel.receiver.get())),
+		  self(pair.to, pair.to, 0, FBUFS_MAX_DEPTH), held{root.handle()}
+	{
+	}
+	[[nodiscard]] std::uint32_t queued() const { return end_info(self.receiver).out_queued; }
+	[[nodiscard]] std::size_t left() const { return FBUFS_MAX_HELD - held.size(); }
+	void queue(std::size_t n, std::uint32_t slices_each = 1)
+	{
+		messages.assign(n, {});
+		for (fbufs_message& each : messages) {
+			each.cookie = sent++;
+			each.slices = slices_each;
+		}
+		slices.assign(n * slices_each, root.slices[0]);
+		for (fbufs_slice& each : slices)
+			each.hold = root.handle();
+		ASSERT_EQ(send(self.sender, messages, slices, FBUFS_DONTWAIT), static_cast<long>(n));
+	}
+	// What a call with room for so many of them says. What it got is held, in order.
+	long get(std::size_t room, const std::vector<std::uint64_t>& release = {})
+	{
+		messages.assign(room, {});
+		slices.assign(2 * room, {});
+		const long got = receive(self.receiver, messages, slices, FBUFS_DONTWAIT, release);
+		std::size_t wrong = 0;
+		for (long i = 0; i < got; i++) {
+			wrong += messages[i].cookie != received++ || messages[i].length != messages[i].slices * page;
+			held.push_back(messages[i].message);
+		}
+		EXPECT_EQ(wrong, 0u) << "out of order, or not what was sent";
+		return got;
+	}
+	void fill_up_to(std::size_t rest)
+	{
+		while (left() > rest) {
+			const std::size_t n = std::min<std::size_t>(left() - rest, FBUFS_MAX_DEPTH);
+			queue(n);
+			ASSERT_EQ(get(n), static_cast<long>(n));
+		}
+	}
+	// Some that lie apart in the table, which are not held any more.
+	std::vector<std::uint64_t> choose(std::size_t n)
+	{
+		std::vector<std::uint64_t> chosen;
+		for (std::size_t i = 0; i < n; i++) {
+			const auto at = held.begin() + static_cast<std::ptrdiff_t>(1 + i * 977 % (held.size() - 1));
+			chosen.push_back(*at);
+			held.erase(at);
+		}
+		return chosen;
+	}
+	void release(std::size_t n) { EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, choose(n)), static_cast<long>(n)); }
+	[[nodiscard]] bool all_differ() const
+	{
+		std::vector<std::uint64_t> sorted = held;
+		std::ranges::sort(sorted);
+		return std::ranges::adjacent_find(sorted) == sorted.end();
+	}
+	// No place is left: a call says so and takes nothing, also one that would wait.
+	void expect_full(std::uint32_t queue_length)
+	{
+		EXPECT_EQ(left(), 0u);
+		EXPECT_EQ(get(64), -ENOBUFS);
+		EXPECT_EQ(get(1), -ENOBUFS);
+		Blocked patient([&] { return Received(self.receiver, 0).result; });
+		EXPECT_EQ(patient.result(), -ENOBUFS);
+		EXPECT_EQ(queued(), queue_length);
+	}
+};
+
+void expect_as_many_as_places(Hoarder& hoarder)
+{
+	hoarder.fill_up_to(45);
+	ASSERT_EQ(hoarder.left(), 45u);
+	hoarder.queue(200);
+	EXPECT_EQ(hoarder.get(100), 45) << "more than a chunk, and not whole ones";
+	hoarder.expect_full(155);
+	hoarder.release(1);
+	EXPECT_EQ(hoarder.get(100), 1);
+	hoarder.expect_full(154);
+	hoarder.release(33);
+	EXPECT_EQ(hoarder.get(100), 33);
+	hoarder.expect_full(121);
+	// Those that the same call gives back are there for it.
+	EXPECT_EQ(hoarder.get(100, hoarder.choose(7)), 7);
+	hoarder.expect_full(114);
+	hoarder.release(114);
+	EXPECT_EQ(hoarder.get(114), 114);
+	EXPECT_EQ(hoarder.queued(), 0u);
+}
+
+// A call that fails, or gets fewer than it could have, keeps none of the last places.
+void expect_unused_places_left(Hoarder& hoarder)
+{
+	hoarder.release(5);
+	hoarder.queue(1);
+	hoarder.queue(8, 2);
+	std::vector<fbufs_message> room(8);
+	std::vector<fbufs_slice> one(1), four(4);
+	fbufs_receive args = {};
+	args.size = sizeof(args);
+	args.flags = FBUFS_DONTWAIT;
+	set_vectors(args, room, four);
+	args.messages = 8;
+	EXPECT_EQ(call(hoarder.self.receiver, FBUFS_RECEIVE, args), -EFAULT);
+	EXPECT_EQ(hoarder.queued(), 9u);
+	EXPECT_EQ(hoarder.get(1), 1);
+	EXPECT_EQ(receive(hoarder.self.receiver, room, one, FBUFS_DONTWAIT), -EMSGSIZE);
+	// Four messages could have come, and two fit.
+	EXPECT_EQ(receive(hoarder.self.receiver, room, four, FBUFS_DONTWAIT), 2);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(room[i].cookie, hoarder.received++);
+		hoarder.held.push_back(room[i].message);
+	}
+	EXPECT_EQ(hoarder.get(8), 2);
+	hoarder.expect_full(4);
+	hoarder.release(4);
+	EXPECT_EQ(hoarder.get(4), 4);
+	EXPECT_EQ(hoarder.queued(), 0u);
+}
+
 TEST(Many, HeldMessages)
 {
-	constexpr std::uint32_t depth = FBUFS_MAX_DEPTH;
-	Pair pair;
-	pair.send_new();
-	const Received root(pair.channel.receiver);
-	const Channel self(pair.to, pair.to, 0, depth);
-	std::vector<fbufs_message> messages(depth);
-	std::vector<fbufs_slice> slices(depth, root.slices[0]);
-	std::vector<std::uint64_t> held = {root.handle()};
-	long result = 0;
-	while (held.size() < FBUFS_MAX_HELD && result >= 0) {
-		for (std::uint32_t i = 0; i < depth; i++) {
-			messages[i] = {};
-			messages[i].slices = 1;
-			slices[i] = root.slices[0];
-			slices[i].hold = root.handle();
-		}
-		const std::uint32_t queued = end_info(self.receiver).out_queued;
-		messages.resize(depth - queued);
-		ASSERT_EQ(send(self.sender, messages, slices, FBUFS_DONTWAIT), static_cast<long>(messages.size()));
-		messages.resize(depth);
-		while ((result = receive(self.receiver, messages, slices, FBUFS_DONTWAIT)) > 0)
-			for (long i = 0; i < result; i++)
-				held.push_back(messages[i].message);
-		if (result == -EAGAIN)
-			result = 0;
-	}
-	EXPECT_EQ(held.size(), FBUFS_MAX_HELD * 1u);
-	ASSERT_EQ(send(self.sender, std::vector<fbufs_message>(0), {}), 0);
-	const std::uint32_t queued = end_info(self.receiver).out_queued;
-	ASSERT_GT(queued, 0u);
-	EXPECT_EQ(Received(self.receiver).result, -ENOBUFS);
-	EXPECT_EQ(end_info(self.receiver).out_queued, queued);
-	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, {held.back()}), 1);
-	held.pop_back();
-	const Received one(self.receiver);
-	EXPECT_EQ(one.result, 1);
-	held.push_back(one.handle());
-	EXPECT_EQ(handles(pair.to, FBUFS_RELEASE, held), FBUFS_MAX_VECTOR);
+	Hoarder hoarder;
+	expect_as_many_as_places(hoarder);
+	if (!testing::Test::HasFailure())
+		expect_unused_places_left(hoarder);
+	EXPECT_EQ(hoarder.received, hoarder.sent);
+	EXPECT_TRUE(hoarder.all_differ()) << "one place for two messages";
+	EXPECT_EQ(handles(hoarder.pair.to, FBUFS_RELEASE, hoarder.held), FBUFS_MAX_HELD);
+	EXPECT_EQ(hoarder.pair.used(), page);
+	EXPECT_EQ(hoarder.pair.state({0, hoarder.root.slices[0].position}), FBUFS_STATE_FREE);
 }
 
 } // namespace
