@@ -63,6 +63,149 @@ TEST(Metadata, IsAtMost64BytesAPageInUseAndNoneForTheRest)
 	}
 }
 
+// As CHANNEL_SPARES in kmod/channel.h.
+constexpr std::uint32_t spares = 128;
+
+// A channel over which vectors are sent, received and released.
+struct Stream : Pair {
+	static constexpr std::uint32_t depth = 512;
+	std::uint64_t sent = 0, received = 0;
+	std::vector<std::uint64_t> held;
+
+	explicit Stream(std::uint32_t flags = 0) : Pair(depth * page, depth, flags) {}
+	[[nodiscard]] std::uint64_t messages() const { return gauges(from.domain)[FBUFS_GAUGE_MESSAGES]; }
+	// Each is the bytes of its number.
+	void send_some(std::uint32_t n, std::uint32_t slices_each = 1)
+	{
+		std::vector<fbufs_buffer> buffers(n);
+		std::vector<fbufs_message> vector(n);
+		std::vector<fbufs_slice> slices;
+		ASSERT_EQ(alloc(channel.sender, page, buffers), static_cast<long>(n));
+		for (std::uint32_t i = 0; i < n; i++, sent++) {
+			std::memcpy(from.at(buffers[i]), &sent, sizeof(sent));
+			vector[i].cookie = sent;
+			vector[i].slices = slices_each;
+			fbufs_slice slice = {};
+			slice.fbuf = buffers[i].fbuf;
+			slice.length = sizeof(sent);
+			slices.insert(slices.end(), slices_each, slice);
+		}
+		ASSERT_EQ(send(channel.sender, vector, slices, FBUFS_DONTWAIT), static_cast<long>(n));
+	}
+	void receive_some(std::uint32_t n)
+	{
+		std::vector<fbufs_message> vector(n);
+		std::vector<fbufs_slice> slices(8 * n);
+		ASSERT_EQ(receive(channel.receiver, vector, slices, FBUFS_DONTWAIT), static_cast<long>(n));
+		std::size_t at = 0, wrong = 0;
+		for (const fbufs_message& each : vector) {
+			std::uint64_t number = 0;
+			std::memcpy(&number, from.window.at(slices[at].position), sizeof(number));
+			wrong += each.cookie != received || number != received;
+			received++;
+			at += each.slices;
+			held.push_back(each.message);
+		}
+		EXPECT_EQ(wrong, 0u);
+	}
+	// All that are held, so many in a call.
+	void release_all(std::size_t n)
+	{
+		for (auto at = held.begin(); at != held.end();) {
+			const auto end = at + std::min(static_cast<std::ptrdiff_t>(n), held.end() - at);
+			ASSERT_EQ(handles(to, FBUFS_RELEASE, {at, end}), end - at);
+			at = end;
+		}
+		held.clear();
+	}
+};
+
+TEST(MessagesForReuse, AreFewHoweverManyThereWere)
+{
+	for (const std::uint32_t flags : {0u, FBUFS_CHANNEL_VOLATILE, FBUFS_CHANNEL_UNCACHED})
+		for (const std::uint32_t slices : {1, 2, 5})
+			for (const std::size_t vector : {1, 5, 1000}) {
+				SCOPED_TRACE(testing::Message() << flags << ": " << slices << " slices, " << vector);
+				Stream stream(flags);
+				ASSERT_EQ(stream.messages(), 0u);
+				stream.send_some(Stream::depth, slices);
+				ASSERT_EQ(stream.messages(), Stream::depth);
+				// Some are held and some are queued.
+				stream.receive_some(Stream::depth / 2);
+				ASSERT_EQ(stream.messages(), Stream::depth);
+				stream.release_all(vector);
+				ASSERT_EQ(stream.messages(), Stream::depth / 2 + (slices < 5 ? spares : 0));
+				stream.receive_some(Stream::depth / 2);
+				stream.release_all(vector);
+				ASSERT_EQ(stream.messages(), slices < 5 ? spares : 0) << "long ones are not kept";
+				stream.channel.sender.reset();
+				stream.channel.receiver.reset();
+				ASSERT_EQ(stream.messages(), 0u);
+			}
+}
+
+// A receiver that goes gives up what is queued, and what it holds.
+TEST(MessagesForReuse, AreFewWhenAReceiverGoes)
+{
+	Stream stream;
+	Fd second, third = open_domain();
+	ASSERT_EQ(add_receiver(stream.channel.sender, second), 0);
+	ASSERT_EQ(attach(second, third), 0);
+	stream.send_some(Stream::depth);
+	stream.receive_some(Stream::depth);
+	stream.release_all(32);
+	EXPECT_EQ(stream.messages(), Stream::depth);
+	for (int i = 0; i < 300; i++)
+		ASSERT_EQ(Received(second).result, 1);
+	third.reset();
+	EXPECT_EQ(stream.messages(), spares);
+	stream.send_some(200);
+	stream.receive_some(200);
+	EXPECT_EQ(stream.messages(), 200u);
+}
+
+// As many as are under way, and no fewer than are kept: up over the limit, and down again.
+TEST(MessagesForReuse, GoOnAcrossTheLimit)
+{
+	Stream stream;
+	std::uint64_t kept = 0;
+	for (const std::uint32_t n :
+	     {1u, 100u, 127u, 128u, 129u, 127u, 160u, 500u, 161u, 129u, 128u, 127u, 31u, 1u, 130u}) {
+		SCOPED_TRACE(n);
+		stream.send_some(n);
+		EXPECT_EQ(stream.messages(), std::max<std::uint64_t>(n, kept));
+		stream.receive_some(n);
+		stream.release_all(n % 2 ? 32 : 50);
+		kept = std::min<std::uint64_t>(spares, std::max<std::uint64_t>(n, kept));
+		EXPECT_EQ(stream.messages(), kept);
+	}
+	EXPECT_EQ(stream.used(), 500 * page) << "each came home";
+}
+
+// Those that a send took and did not need are kept, too.
+TEST(MessagesForReuse, AreKeptByASendThatStops)
+{
+	Stream stream;
+	stream.send_some(spares);
+	stream.receive_some(spares);
+	stream.release_all(32);
+	std::vector<fbufs_message> messages(40);
+	std::vector<fbufs_slice> slices(40);
+	for (int i = 0; i < 40; i++) {
+		messages[i].slices = 1;
+		slices[i].fbuf = i == 5 ? 0 : alloc_one(stream.channel.sender).fbuf;
+		slices[i].length = 1;
+	}
+	EXPECT_EQ(send(stream.channel.sender, messages, slices), 5);
+	const auto left = static_cast<std::uint32_t>(stream.messages());
+	EXPECT_LE(left, spares);
+	EXPECT_GE(left, spares - 2) << "all but those for the bad message, which is tried twice";
+	stream.send_some(left - 5);
+	EXPECT_EQ(stream.messages(), left) << "the others were not there";
+	stream.send_some(1);
+	EXPECT_EQ(stream.messages(), left + 1);
+}
+
 //
 // The pool
 //
