@@ -131,6 +131,24 @@ struct fbufs_misuse {
 #define FBUFS_SINK_KEEP _IO(0xFC, 0x05)
 
 /**
+ * struct fbufs_delivery - messages that are delivered in one call (FBUFS_SINK_DELIVER)
+ * @fbufs: of each message, a slice of one byte each; 0: no more messages
+ * @unfinished: the last fbuf goes on with a message, too
+ * @delivered: what delivering them returned
+ * @freed: what freeing those that were not delivered returned
+ *
+ * For the test. EAGAIN: not as many fbufs are ready. E2BIG: more than a sink has.
+ */
+struct fbufs_delivery {
+	__u32 fbufs[4];
+	__u32 unfinished;
+	__s32 delivered;
+	__s32 freed;
+};
+
+#define FBUFS_SINK_DELIVER _IOWR(0xFC, 0x07, struct fbufs_delivery)
+
+/**
  * struct fbufs_mapped_misuse - what becomes of an fbuf that a device reaches (FBUFS_EDU_MISUSE)
  * @deliver: what delivering it returned
  * @free: what freeing it returned

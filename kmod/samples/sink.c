@@ -254,6 +254,71 @@ static int sink_misuse(struct sink *sink, void __user *to)
 }
 
 /*
+ * Messages of several fbufs
+ */
+
+/* One byte of each, and whether a message goes on behind it. */
+static void delivery_fill(struct fbufs_output *outputs, const struct fbufs_delivery *delivery)
+{
+	u32 n = 0, i, j;
+
+	for (i = 0; i < ARRAY_SIZE(delivery->fbufs); i++)
+		for (j = delivery->fbufs[i]; j--; n++) {
+			outputs[n].cookie = i;
+			outputs[n].length = 1;
+			outputs[n].more = j;
+		}
+	outputs[n - 1].more = delivery->unfinished;
+}
+
+static int delivery_try(struct fbufs_source *out, struct fbufs_output *outputs, u32 n,
+			struct fbufs_delivery *delivery)
+{
+	int got = fbufs_source_alloc(out, outputs, n);
+	u32 done;
+
+	if (got != n) {
+		if (got > 0)
+			fbufs_source_free(out, outputs, got);
+		return -EAGAIN;
+	}
+	delivery_fill(outputs, delivery);
+	delivery->delivered = fbufs_source_deliver(out, outputs, n);
+	done = max(delivery->delivered, 0);
+	if (done < n)
+		delivery->freed = fbufs_source_free(out, outputs + done, n - done);
+	fbufs_source_flush(out);
+	return 0;
+}
+
+static int sink_deliver(struct sink *sink, void __user *arg)
+{
+	struct fbufs_delivery delivery;
+	struct fbufs_output *outputs;
+	u64 n = 0;
+	int err;
+	u32 i;
+
+	if (!sink->out)
+		return -ENXIO;
+	if (copy_from_user(&delivery, arg, sizeof(delivery)))
+		return -EFAULT;
+	for (i = 0; i < ARRAY_SIZE(delivery.fbufs); i++)
+		n += delivery.fbufs[i];
+	if (!n || n > FBUFS_MAX_SOURCE)
+		return -E2BIG;
+	outputs = kvcalloc(n, sizeof(*outputs), GFP_KERNEL);
+	if (!outputs)
+		return -ENOMEM;
+	delivery.freed = 0;
+	err = delivery_try(sink->out, outputs, n, &delivery);
+	kvfree(outputs);
+	if (!err && copy_to_user(arg, &delivery, sizeof(delivery)))
+		err = -EFAULT;
+	return err;
+}
+
+/*
  * Files
  */
 
@@ -273,6 +338,8 @@ static long sink_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		err = sink_misuse(sink, (void __user *)arg);
 	else if (cmd == FBUFS_SINK_KEEP)
 		err = sink_keep(sink, arg);
+	else if (cmd == FBUFS_SINK_DELIVER)
+		err = sink_deliver(sink, (void __user *)arg);
 	else if (cmd == FBUFS_SAMPLE_STATUS)
 		err = sink_status(sink, (void __user *)arg);
 	else if (cmd == FBUFS_SAMPLE_STOP)

@@ -197,6 +197,56 @@ TEST_F(Sink, BadArguments)
 	EXPECT_EQ(start(driver, args), -EBADF);
 }
 
+// A message has at most 32 fbufs: one of more is refused with what is behind it, and those are still the driver's.
+TEST_F(Sink, RefusesMessagesOfTooManyFbufs)
+{
+	const Lenient lenient;
+	fbufs_sample_start args = wanted(me.domain, answers.sender, questions.receiver);
+	// Its ring has 128 places: messages begin everywhere in it.
+	args.count = 100;
+	ASSERT_EQ(start(driver, args), 0);
+	struct Case {
+		std::uint32_t fbufs[4];
+		std::uint32_t unfinished;
+		std::int32_t delivered, freed;
+		std::vector<std::size_t> arrive;
+	};
+	const Case cases[] = {
+		{{32}, 0, 32, 0, {32}},
+		{{33}, 0, -EMSGSIZE, 33, {}},
+		{{33}, 1, -EMSGSIZE, 33, {}},
+		{{100}, 0, -EMSGSIZE, 100, {}},
+		{{32}, 1, -EINVAL, 32, {}},
+		{{31}, 1, -EINVAL, 31, {}},
+		{{1, 33}, 0, 1, 33, {1}},
+		{{32, 33, 1}, 0, 32, 34, {32}},
+		{{33, 1, 1}, 0, -EMSGSIZE, 35, {}},
+		{{2, 32, 32, 32}, 0, 98, 0, {2, 32, 32, 32}},
+		{{31, 2, 31, 33}, 0, 64, 33, {31, 2, 31}},
+	};
+	for (int round = 0; round < 10; round++)
+		for (const Case& each : cases) {
+			SCOPED_TRACE(testing::PrintToString(each.fbufs) + (each.unfinished ? "..." : ""));
+			fbufs_delivery asked = {};
+			std::ranges::copy(each.fbufs, asked.fbufs);
+			asked.unfinished = each.unfinished;
+			// What came home is at hand a little later.
+			ASSERT_TRUE(eventually([&] { return call(driver, FBUFS_SINK_DELIVER, asked) == 0; }));
+			EXPECT_EQ(asked.delivered, each.delivered);
+			EXPECT_EQ(asked.freed, each.freed);
+			std::uint64_t cookie = 0;
+			for (const std::size_t slices : each.arrive) {
+				const Received got(answers.receiver);
+				ASSERT_EQ(got.result, 1);
+				EXPECT_EQ(got.message.cookie, cookie++);
+				EXPECT_EQ(got.slices.size(), slices);
+				EXPECT_EQ(got.message.length, slices);
+				EXPECT_EQ(handles(me.domain, FBUFS_RELEASE, {got.handle()}), 1);
+			}
+			EXPECT_EQ(Received(answers.receiver).result, -EAGAIN) << "of what was refused, something came";
+		}
+}
+
 // Double releases, deliveries after it and sleeping where one may not: refused, and nothing breaks.
 TEST_F(VolatileSink, RefusesADriverThatMisusesIt)
 {
