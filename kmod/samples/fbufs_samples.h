@@ -132,12 +132,12 @@ struct fbufs_misuse {
 
 /**
  * struct fbufs_delivery - messages that are delivered in one call (FBUFS_SINK_DELIVER)
- * @fbufs: of each message, a slice of one byte each; 0: no more messages
+ * @fbufs: of each message, a slice of one byte each; 0: there is no such message
  * @unfinished: the last fbuf goes on with a message, too
  * @delivered: what delivering them returned
  * @freed: what freeing those that were not delivered returned
  *
- * For the test. EAGAIN: not as many fbufs are ready. E2BIG: more than a sink has.
+ * For the test. EAGAIN: not as many fbufs are ready. E2BIG: more than any source has. EINVAL: none.
  */
 struct fbufs_delivery {
 	__u32 fbufs[4];

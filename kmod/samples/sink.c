@@ -280,7 +280,7 @@ static int delivery_try(struct fbufs_source *out, struct fbufs_output *outputs, 
 	if (got != n) {
 		if (got > 0)
 			fbufs_source_free(out, outputs, got);
-		return -EAGAIN;
+		return got < 0 ? got : -EAGAIN;
 	}
 	delivery_fill(outputs, delivery);
 	delivery->delivered = fbufs_source_deliver(out, outputs, n);
@@ -305,9 +305,11 @@ static int sink_deliver(struct sink *sink, void __user *arg)
 		return -EFAULT;
 	for (i = 0; i < ARRAY_SIZE(delivery.fbufs); i++)
 		n += delivery.fbufs[i];
-	if (!n || n > FBUFS_MAX_SOURCE)
+	if (!n)
+		return -EINVAL;
+	if (n > FBUFS_MAX_SOURCE)
 		return -E2BIG;
-	outputs = kvcalloc(n, sizeof(*outputs), GFP_KERNEL);
+	outputs = kvcalloc(n, sizeof(*outputs), GFP_KERNEL_ACCOUNT);
 	if (!outputs)
 		return -ENOMEM;
 	delivery.freed = 0;

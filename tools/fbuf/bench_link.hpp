@@ -97,6 +97,8 @@ public:
 	// Receive and consume as many as are there, at least 1 and at most `most`; returns how many.
 	// Throws tool::failure when a message is not the one with that number.
 	virtual unsigned consume(std::uint64_t first, unsigned most) = 0;
+	// Be done with what was consumed last now, and not where the next is consumed.
+	virtual void give_back() {}
 	// Produce message `sent` and consume message `received` of `back`, a link of the same mechanism that this
 	// process has opened for that: with less than a call each, where that can be had.
 	virtual void exchange(std::uint64_t sent, link& back, std::uint64_t received);

@@ -97,6 +97,12 @@ public:
 			check_words(held_[i].data(), first + i, shape_.how);
 		return count;
 	}
+	void give_back() override
+	{
+		for (fbuf::message& each : held_)
+			each = {};
+		expect(domain_->flush(), "cannot release");
+	}
 	void exchange(std::uint64_t sent, link& back, std::uint64_t received) override
 	{
 		if (copying_)

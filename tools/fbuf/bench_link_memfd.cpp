@@ -53,8 +53,7 @@ public:
 	void forward(link& in, std::uint64_t, unsigned) override { pass(static_cast<memfd_link&>(in).held_); }
 	unsigned consume(std::uint64_t first, unsigned) override
 	{
-		windows_.clear();
-		held_.clear();
+		give_back();
 		const unsigned count = take();
 		for (unsigned i = 0; i < count; i++) {
 			if ((::fcntl(held_[i].fd(), F_GET_SEALS) & seals) != seals)
@@ -65,6 +64,11 @@ public:
 			check_words(received(i), first + i, shape_.how);
 		}
 		return count;
+	}
+	void give_back() override
+	{
+		windows_.clear();
+		held_.clear();
 	}
 	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override
 	{

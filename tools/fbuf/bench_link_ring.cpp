@@ -94,12 +94,21 @@ public:
 	}
 	unsigned consume(std::uint64_t first, unsigned most) override
 	{
-		release();
+		give_back();
 		held_ = arrived_run(at_a_time(most));
 		before_reading(held_);
 		for (unsigned i = 0; i < held_.count; i++)
 			check_words(received(i), first + i, shape_.how);
 		return held_.count;
+	}
+	void give_back() override
+	{
+		if (!held_.count)
+			return;
+		after_reading(held_);
+		const unsigned count = std::exchange(held_.count, 0U);
+		consumed_ += count;
+		announce_release(count);
 	}
 	[[nodiscard]] std::span<const std::byte> received(unsigned index) const override
 	{
@@ -157,15 +166,6 @@ private:
 			wait_for_message();
 		const std::uint32_t slot = consumed_ % slots_;
 		return {slot, std::min({most, produced_by_now() - consumed_, slots_ - slot})};
-	}
-	void release()
-	{
-		if (!held_.count)
-			return;
-		after_reading(held_);
-		const unsigned count = std::exchange(held_.count, 0U);
-		consumed_ += count;
-		announce_release(count);
 	}
 
 	std::size_t stride_;

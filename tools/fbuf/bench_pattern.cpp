@@ -6,7 +6,6 @@
 
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <charconv>
 
 namespace bench {
@@ -57,7 +56,7 @@ struct cast {
 // What the processes tell the one that started them.
 struct common {
 	std::array<std::uint64_t, most_processes> started = {}; // when each source began with what counts
-	std::uint64_t stopped = 0;				// when the last receiver had it all
+	std::array<std::uint64_t, most_processes> stopped = {}; // when each receiver was done with it
 	std::atomic<unsigned> arrivals = 0;			// of receivers where they have all that was sent
 	std::array<effort, most_processes> before = {};
 	std::array<effort, most_processes> after = {};
@@ -131,18 +130,23 @@ public:
 		for (const auto& each : from)
 			each->open_consumer(index);
 		settle();
-		consume_until(from, 0, when_.measured);
+		finish_until(from, 0, when_.measured);
 		const effort before = from[0]->caused();
 		all_received([this] {
 			if (who_.sources == 0)
 				start_the_clock(0);
 		});
-		consume_until(from, when_.measured, when_.explained);
+		finish_until(from, when_.measured, when_.explained);
+		mark_end();
+		shared_->stopped[index] = now_ns();
 		const effort after = from[0]->caused();
 		if (index == 0)
 			shared_->consumer = difference(after, before);
 		shared_->before[role] = after;
-		all_received([this] { stop_the_clock(); });
+		all_received([this] {
+			if (what_.explain)
+				observer_->begin();
+		});
 		consume_explained(from, role);
 		consume_timed(from, index);
 		consume_until(from, when_.rest, when_.end);
@@ -152,7 +156,7 @@ public:
 	{
 		outcome all;
 		const auto started = std::span(shared_->started).first(std::max(who_.sources, 1U));
-		const std::uint64_t elapsed = shared_->stopped - std::ranges::min(started);
+		const std::uint64_t elapsed = std::ranges::max(shared_->stopped) - std::ranges::min(started);
 		all.ns = static_cast<double>(elapsed) / static_cast<double>(messages);
 		all.messages = messages;
 		all.consumer = shared_->consumer;
@@ -185,7 +189,7 @@ public:
 		while (at < warm_up + what_.messages)
 			round(at++);
 		mark_end();
-		shared_->stopped = now_ns();
+		shared_->stopped[0] = now_ns();
 		if (what_.explain)
 			explain_rounds(round, at);
 		round(at);
@@ -206,7 +210,8 @@ private:
 		if (journeys_)
 			journeys_->prepare();
 	}
-	// A receiver has all that was sent. The last one does `then` before the sources go on.
+	// A receiver has all that was sent. The last one does `then` before the sources go on; none comes here again
+	// before.
 	template <typename Then>
 	void all_received(const Then& then) const
 	{
@@ -221,13 +226,6 @@ private:
 		shared_->started[role] = now_ns();
 		if (role == 0)
 			mark_begin();
-	}
-	void stop_the_clock()
-	{
-		mark_end();
-		shared_->stopped = now_ns();
-		if (what_.explain)
-			observer_->begin();
 	}
 	// What was sent may lie in the memory of who sent it.
 	void stay() const
@@ -284,11 +282,18 @@ private:
 	{
 		consume_until(from, first, to, [](unsigned, std::uint64_t, unsigned) {});
 	}
+	// Nothing of it is left to be done with the next.
+	void finish_until(std::span<const std::unique_ptr<link>> from, std::uint64_t first, std::uint64_t to) const
+	{
+		consume_until(from, first, to);
+		for (const auto& each : from)
+			each->give_back();
+	}
 	void consume_explained(std::span<const std::unique_ptr<link>> from, unsigned role)
 	{
 		if (!what_.explain)
 			return;
-		consume_until(from, when_.explained, when_.loading);
+		finish_until(from, when_.explained, when_.loading);
 		shared_->after[role] = from[0]->caused();
 		all_received([this] { observer_->end(); });
 		consume_until(from, when_.loading, when_.timed);

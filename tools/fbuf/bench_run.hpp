@@ -66,6 +66,7 @@ private:
 class event {
 public:
 	event();
+	event(const event&) = delete;
 	void tell();
 	void wait();
 

@@ -28,8 +28,8 @@ struct options {
 	std::string output;
 };
 
-// What copies lets up to a megabyte wait, fills and empties it in turn: several times that. Of files up to 32 megabytes
-// do, and these are pages that the kernel looks for elsewhere meanwhile.
+// What copies lets up to a megabyte wait, fills and empties it in turn: several times that. Files of some 32 megabytes
+// wait, or six larger ones.
 std::uint64_t several_fillings(const std::string& mechanism, const bench::shape& of)
 {
 	if (mechanism == "memfd-sealed")
