@@ -33,7 +33,7 @@ struct options {
 std::uint64_t several_fillings(const std::string& mechanism, const bench::shape& of)
 {
 	if (mechanism == "memfd-sealed")
-		return std::max<std::uint64_t>((128 << 20) / of.bytes, 4);
+		return std::clamp<std::uint64_t>((128 << 20) / of.bytes, 4, 8192);
 	return mechanism.starts_with("fbufs") ? 8 : std::max<std::uint64_t>((2 << 20) / of.bytes, 4);
 }
 
