@@ -157,10 +157,12 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 			state->sender = ::getpid();
 			const auto by = bench::make_sender(of.mechanism, of.path, job);
 			send_messages(*by, 0, warm_up);
+			// What is on its way in the background may need the sender to go on.
+			by->finish();
 			state->all_received.wait();
 			send_messages(*by, warm_up, end);
-			state->all_received.wait();
 			by->finish();
+			state->all_received.wait();
 			state->copied = by->copied();
 		},
 		[&] {
