@@ -141,7 +141,8 @@ void send_messages(bench::sender& by, std::uint64_t from, std::uint64_t to)
 
 // From when the warm-up is received to when the last message that counts is. All clocks are read by the
 // receiver. Nothing is under way then: the sender waits, for it would be left to chance how much of what
-// it is ahead is counted.
+// it is ahead is counted. Where the receiver is given the sender's own pages it holds the last ones until
+// the next come: there the sender goes on for a while, and is as far ahead in the end as it was.
 times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 {
 	const shared_state state;
@@ -149,6 +150,7 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 	job.received = &state->received;
 	const std::uint64_t warm_up = warm_up_of(of);
 	const std::uint64_t end = warm_up + of.messages;
+	const bool waits = !is_local(of.path);
 	moment start = {};
 	moment stop = {};
 	bench::in_two(
@@ -157,12 +159,19 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 			state->sender = ::getpid();
 			const auto by = bench::make_sender(of.mechanism, of.path, job);
 			send_messages(*by, 0, warm_up);
-			// What is on its way in the background may need the sender to go on.
-			by->finish();
-			state->all_received.wait();
+			const auto wait = [&] {
+				// What is on its way in the background may need the sender to go on.
+				by->finish();
+				state->all_received.wait();
+			};
+			if (waits)
+				wait();
 			send_messages(*by, warm_up, end);
+			if (waits)
+				wait();
+			else
+				send_messages(*by, end, end + warm_up);
 			by->finish();
-			state->all_received.wait();
 			state->copied = by->copied();
 		},
 		[&] {
@@ -177,6 +186,8 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 			bench::mark_end();
 			stop = read_clocks(state->sender);
 			state->all_received.tell();
+			if (!waits)
+				to.receive(end, end + warm_up);
 		});
 	return {per_message(start.both, stop.both, of), per_message(start.sender, stop.sender, of),
 		per_message(start.receiver, stop.receiver, of), state->copied};
