@@ -10,6 +10,7 @@
 #include <ctime>
 #include <iostream>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,11 +42,16 @@ namespace {
 
 pid_t start(const std::function<void()>& role)
 {
+	const pid_t starter = ::getpid();
 	const pid_t pid = ::fork();
 	if (pid < 0)
 		die("fork");
 	if (pid > 0)
 		return pid;
+	// Who is killed tells nobody; it may be gone already.
+	::prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (::getppid() != starter)
+		::_exit(tool::failed);
 	int code = tool::ok;
 	try {
 		role();
