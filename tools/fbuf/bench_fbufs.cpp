@@ -128,6 +128,11 @@ public:
 			throw tool::failure(tool::failed, "a message came in parts");
 		return last_.data();
 	}
+	void give_back() override
+	{
+		last_ = {};
+		expect(domain_.flush(), "cannot release");
+	}
 
 private:
 	int fd_;

@@ -96,6 +96,8 @@ public:
 	virtual ~reader() = default;
 	// The bytes of the next message, until the next call.
 	virtual std::span<const std::byte> next() = 0;
+	// Be done with that one now, and not at the next call.
+	virtual void give_back() = 0;
 };
 
 // Takes fbufs as they come, where they can.

@@ -110,6 +110,13 @@ public:
 			state_.received.store(number + 1, std::memory_order_release);
 		}
 	}
+	// All of them, and nothing of the last one is left to be done with the next.
+	void receive_all(std::uint64_t from, std::uint64_t to)
+	{
+		receive(from, to);
+		if (taker_)
+			taker_->give_back();
+	}
 	void seek(std::uint64_t number) { ::lseek(from_.fd(), static_cast<off_t>(job_.offset_of(number)), SEEK_SET); }
 
 private:
@@ -141,8 +148,7 @@ void send_messages(bench::sender& by, std::uint64_t from, std::uint64_t to)
 
 // From when the warm-up is received to when the last message that counts is. All clocks are read by the
 // receiver. Nothing is under way then: the sender waits, for it would be left to chance how much of what
-// it is ahead is counted. Where the receiver is given the sender's own pages it holds the last ones until
-// the next come: there the sender goes on for a while, and is as far ahead in the end as it was.
+// it is ahead is counted.
 times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 {
 	const shared_state state;
@@ -150,7 +156,6 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 	job.received = &state->received;
 	const std::uint64_t warm_up = warm_up_of(of);
 	const std::uint64_t end = warm_up + of.messages;
-	const bool waits = !is_local(of.path);
 	moment start = {};
 	moment stop = {};
 	bench::in_two(
@@ -158,36 +163,28 @@ times measure_stream(const measurement& of, bench::job job, bench::ends ends)
 			ends.from.close();
 			state->sender = ::getpid();
 			const auto by = bench::make_sender(of.mechanism, of.path, job);
-			send_messages(*by, 0, warm_up);
-			const auto wait = [&] {
+			const auto send_all = [&](std::uint64_t first, std::uint64_t last) {
+				send_messages(*by, first, last);
 				// What is on its way in the background may need the sender to go on.
 				by->finish();
 				state->all_received.wait();
 			};
-			if (waits)
-				wait();
-			send_messages(*by, warm_up, end);
-			if (waits)
-				wait();
-			else
-				send_messages(*by, end, end + warm_up);
-			by->finish();
+			send_all(0, warm_up);
+			send_all(warm_up, end);
 			state->copied = by->copied();
 		},
 		[&] {
 			ends.to.close();
 			receiver to(std::move(ends.from), job, *state, of.mechanism == "fbufs" && is_local(of.path));
 			bench::settle();
-			to.receive(0, warm_up);
+			to.receive_all(0, warm_up);
 			start = read_clocks(state->sender);
 			bench::mark_begin();
 			state->all_received.tell();
-			to.receive(warm_up, end);
+			to.receive_all(warm_up, end);
 			bench::mark_end();
 			stop = read_clocks(state->sender);
 			state->all_received.tell();
-			if (!waits)
-				to.receive(end, end + warm_up);
 		});
 	return {per_message(start.both, stop.both, of), per_message(start.sender, stop.sender, of),
 		per_message(start.receiver, stop.receiver, of), state->copied};
