@@ -19,6 +19,13 @@ constexpr const char* names[] = {
 
 constexpr std::size_t most_processes = 16;
 
+// How many processes do what.
+struct cast {
+	unsigned sources = 1;
+	unsigned forwarders = 0;
+	unsigned receivers = 1; // which do nothing else
+};
+
 // Which messages a phase consists of: to warm up, to measure, to explain, to come under load, to time each by itself,
 // and to end with. Nothing is under way when those begin that are measured, or explained, and when they end: a producer
 // is ahead by what the queue holds, and it would be left to chance how much of its work is counted.
@@ -31,12 +38,11 @@ struct plan {
 	std::uint64_t end = 0;
 
 	plan() = default; // for rounds, which are counted by who plays
-	plan(const measurement& what, std::uint64_t warm_up, std::uint64_t messages)
+	plan(const measurement& what, const cast& who, std::uint64_t warm_up, std::uint64_t messages)
 	{
 		const unsigned batch = what.of.batch;
 		const auto whole = [&](std::uint64_t count) { return (count + batch - 1) / batch * batch; };
-		// With memcpy nobody sends.
-		const bool has_journeys = what.explain && what.mechanism != "memcpy";
+		const bool has_journeys = what.explain && who.sources > 0;
 		measured = whole(warm_up);
 		explained = measured + whole(messages);
 		loading = explained + (what.explain ? whole(messages) : 0);
@@ -44,13 +50,6 @@ struct plan {
 		rest = timed + (has_journeys ? whole(messages) : 0);
 		end = rest + (has_journeys ? whole(warm_up) : 0);
 	}
-};
-
-// How many processes do what.
-struct cast {
-	unsigned sources = 1;
-	unsigned forwarders = 0;
-	unsigned receivers = 1; // which do nothing else
 };
 
 // What the processes tell the one that started them.
@@ -372,10 +371,11 @@ outcome measure_fan(const measurement& what, unsigned receivers)
 	shape of = what.of;
 	of.receivers = receivers;
 	const links link = make_links(what, of, 1);
-	const unsigned sources = what.mechanism == "memcpy" ? 0 : 1;
-	run here(what, {what, link[0]->warm_up(), what.messages}, {.sources = sources, .receivers = receivers});
+	// With memcpy nobody sends.
+	const cast who = {.sources = what.mechanism == "memcpy" ? 0U : 1U, .receivers = receivers};
+	run here(what, {what, who, link[0]->warm_up(), what.messages}, who);
 	roles all;
-	if (sources > 0)
+	if (who.sources > 0)
 		all.emplace_back([&] { here.produce(*link[0], 0); });
 	for (unsigned i = 0; i < receivers; i++)
 		all.emplace_back([&, i] { here.consume(link, i, i + 1); });
@@ -399,7 +399,8 @@ outcome measure_pipeline(const measurement& what, unsigned processes)
 	shape of = what.of;
 	of.hops = processes - 1;
 	const links link = make_links(what, of, of.hops);
-	run here(what, {what, link[0]->warm_up() * of.hops, what.messages}, {.forwarders = of.hops - 1});
+	const cast who = {.forwarders = of.hops - 1};
+	run here(what, {what, who, link[0]->warm_up() * of.hops, what.messages}, who);
 	roles all = {[&] { here.produce(*link[0], 0); }};
 	for (unsigned i = 1; i < of.hops; i++)
 		all.emplace_back([&, i] { here.forward(*link[i - 1], *link[i], i); });
@@ -412,7 +413,8 @@ outcome measure_many(const measurement& what, unsigned senders)
 {
 	const links link = make_links(what, what.of, senders);
 	const std::uint64_t each = (what.messages / senders + what.of.batch - 1) / what.of.batch * what.of.batch;
-	run here(what, {what, link[0]->warm_up(), each}, {.sources = senders});
+	const cast who = {.sources = senders};
+	run here(what, {what, who, link[0]->warm_up(), each}, who);
 	roles all;
 	for (unsigned i = 0; i < senders; i++)
 		all.emplace_back([&, i] { here.produce(*link[i], i); });

@@ -21,8 +21,8 @@ struct measurement {
 	std::string pattern;
 	shape of;
 	std::uint64_t messages;
-	bool explain =
-		false; // send as many twice more: to see what explains the figure, and, under load, how long each takes
+	// Send as many twice more: to see what explains the figure, and, under load, how long each takes.
+	bool explain = false;
 };
 
 struct outcome {
