@@ -30,24 +30,6 @@ bool access_receiver_may_read(const struct fbufs_access *access)
 	       access->state != FBUFS_STATE_LEAVING;
 }
 
-/*
- * The originator gives an fbuf back that it did not send: it is FREE. One that it
- * lent over a channel it gives away: it will be, when it comes home.
- */
-int access_free(struct fbufs_access *access)
-{
-	if (access->state == FBUFS_STATE_SENT &&
-	    (access->flags & (ACCESS_LENT | ACCESS_RETURN)) == ACCESS_LENT) {
-		access->flags &= ~ACCESS_LENT;
-		return 0;
-	}
-	if (access->state != FBUFS_STATE_OWNED)
-		return access->state == FBUFS_STATE_SENT ||
-		       access->state == FBUFS_STATE_SENDING ? -EBUSY : -ENOENT;
-	access->state = FBUFS_STATE_FREE;
-	return 0;
-}
-
 /* The send call fails before anything was locked: the originator's again. */
 void access_undo_send(struct fbufs_access *access)
 {

@@ -51,7 +51,6 @@ bool access_originator_may_write(const struct fbufs_access *access);
 bool access_originator_may_read(const struct fbufs_access *access);
 bool access_receiver_may_read(const struct fbufs_access *access);
 
-int access_free(struct fbufs_access *access);
 void access_undo_send(struct fbufs_access *access);
 bool access_lock(struct fbufs_access *access);
 void access_leave(struct fbufs_access *access);
@@ -65,6 +64,24 @@ static inline void access_alloc(struct fbufs_access *access)
 	WARN_ON_ONCE(access->state != FBUFS_STATE_EMPTY &&
 		     access->state != FBUFS_STATE_FREE);
 	access->state = FBUFS_STATE_OWNED;
+}
+
+/*
+ * The originator gives an fbuf back that it did not send: it is FREE. One that it
+ * lent over a channel it gives away: it will be, when it comes home.
+ */
+static inline int access_free(struct fbufs_access *access)
+{
+	if (likely(access->state == FBUFS_STATE_OWNED)) {
+		access->state = FBUFS_STATE_FREE;
+		return 0;
+	}
+	if (access->state != FBUFS_STATE_SENT)
+		return access->state == FBUFS_STATE_SENDING ? -EBUSY : -ENOENT;
+	if ((access->flags & (ACCESS_LENT | ACCESS_RETURN)) != ACCESS_LENT)
+		return -EBUSY;
+	access->flags &= ~ACCESS_LENT;
+	return 0;
 }
 
 /* The originator names it in a send call, once or more often. */

@@ -292,23 +292,6 @@ bool channel_is_kernels(const struct fbufs_end *end)
 	return domain && !domain->mm;
 }
 
-static int end_check(const struct fbufs_end *end)
-{
-	struct fbufs_domain *domain = READ_ONCE(end->domain);
-
-	return domain ? domain_check(domain) : -ENXIO;
-}
-
-/* Whether the caller may use the end, in a call that counts: 0, -ENXIO, -EPERM, -ENODEV. */
-int channel_check_end(struct fbufs_end *end)
-{
-	struct fbufs_domain *domain = READ_ONCE(end->domain);
-
-	if (domain)
-		stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
-	return end_check(end);
-}
-
 /**
  * channel_alloc - allocate fbufs for the channel of a sending end
  * @end: the end
@@ -328,38 +311,17 @@ int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers
 
 	if (!bytes || bytes > FBUFS_MAX_BYTES)
 		return -EINVAL;
-	if (!end_pool(end))
+	if (unlikely(!READ_ONCE(channel->pool)) && !end_pool(end))
 		return -ENXIO;
 	if (!READ_ONCE(channel->present))
 		return -EPIPE;
-	if (!class || class->npages != npages) {
+	if (unlikely(!class || class->npages != npages)) {
 		class = pool_class(channel->pool, &channel->classes, channel, npages);
 		if (!class)
 			return -ENOMEM;
 		WRITE_ONCE(channel->recent, class);
 	}
 	return transfer_alloc(end->domain, class, buffers, n);
-}
-
-/**
- * channel_report_fbufs - tell the user about allocated fbufs
- * @domain: the caller's
- * @buffers: the fbufs
- * @n: how many
- * @out: the user's array
- *
- * Return: @n, or -EFAULT with all of them free again: the user never saw them.
- */
-int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n,
-			 struct fbufs_buffer __user *out)
-{
-	u32 i;
-
-	if (!user_store_vector(out, buffers, sizeof(*buffers), n, CHUNK))
-		return n;
-	for (i = 0; i < n; i++)
-		transfer_free(domain, &buffers[i].fbuf, 1);
-	return -EFAULT;
 }
 
 /*
@@ -1047,17 +1009,16 @@ static long send_messages(struct fbufs_end *end, const struct fbufs_send *send, 
 static u32 send_refill(struct fbufs_end *end, const struct fbufs_send *send)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(send->refill);
-	struct fbufs_buffer buffers[CHUNK] __uninitialized;
+	struct fbufs_buffer buffers[TRANSFER_BATCH] __uninitialized;
 	u32 done = 0;
-	int n, told;
+	int n;
 
 	while (done < send->refill_count) {
 		n = channel_alloc(end, send->refill_bytes, buffers,
-				  min_t(u32, send->refill_count - done, CHUNK));
+				  min_t(u32, send->refill_count - done, TRANSFER_BATCH));
+		if (n > 0)
+			n = transfer_report(end->domain, buffers, n, out + done);
 		if (n <= 0)
-			break;
-		told = channel_report_fbufs(end->domain, buffers, n, out + done);
-		if (told < 0)
 			break;
 		done += n;
 	}

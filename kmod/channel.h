@@ -113,6 +113,25 @@ static inline void channel_get_many(struct fbufs_channel *channel, u32 n)
 	refcount_add(n, &channel->ref.refcount);
 }
 
+/* Whether the caller may use the end: 0, -ENXIO, -EPERM, -ENODEV. */
+static inline int end_check(const struct fbufs_end *end)
+{
+	struct fbufs_domain *domain = READ_ONCE(end->domain);
+
+	return domain ? domain_check(domain) : -ENXIO;
+}
+
+/* As end_check(), in a call that counts. */
+static inline int channel_check_end(struct fbufs_end *end)
+{
+	struct fbufs_domain *domain = READ_ONCE(end->domain);
+
+	if (!domain)
+		return -ENXIO;
+	stats_count(&domain->counters, FBUFS_COUNT_CALLS, 1);
+	return domain_check(domain);
+}
+
 /* Without including what frees it, so that lower layers can let go of fbufs. */
 static inline void channel_put_many(struct fbufs_channel *channel, u32 n)
 {
@@ -166,10 +185,7 @@ int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain);
 int channel_attach_kernel(struct fbufs_end *end, struct fbufs_domain *domain,
 			  struct fbufs_pool *pool);
 bool channel_is_kernels(const struct fbufs_end *end);
-int channel_check_end(struct fbufs_end *end);
 int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers, u32 n);
-int channel_report_fbufs(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n,
-			 struct fbufs_buffer __user *out);
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait);
 long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait);
 long channel_call(struct fbufs_end *end, struct fbufs_end *receiver, struct fbufs_call *call,

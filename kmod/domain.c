@@ -118,14 +118,6 @@ void domain_put(struct fbufs_domain *domain)
 	kref_put(&domain->ref, domain_destroy);
 }
 
-/* Whether the caller may use the domain: 0, -EPERM or -ENODEV. */
-int domain_check(const struct fbufs_domain *domain)
-{
-	if (current->mm != domain->mm)
-		return -EPERM;
-	return READ_ONCE(domain->dead) ? -ENODEV : 0;
-}
-
 int domain_add_member(struct fbufs_domain *domain, struct fbufs_member *member)
 {
 	int err = -ENODEV;

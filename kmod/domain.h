@@ -17,6 +17,7 @@
 #include <linux/kref.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -115,6 +116,14 @@ static inline struct fbufs_domain *domain_get(struct fbufs_domain *domain)
 	return domain;
 }
 
+/* Whether the caller may use the domain: 0, -EPERM or -ENODEV. */
+static inline int domain_check(const struct fbufs_domain *domain)
+{
+	if (current->mm != domain->mm)
+		return -EPERM;
+	return READ_ONCE(domain->dead) ? -ENODEV : 0;
+}
+
 /* Pages of operations on descriptors may have come home: have somebody look. */
 static inline void domain_look_at_io(struct fbufs_domain *domain)
 {
@@ -123,7 +132,6 @@ static inline void domain_look_at_io(struct fbufs_domain *domain)
 		wake_up_all(&domain->wait);
 }
 
-int domain_check(const struct fbufs_domain *domain);
 int domain_add_member(struct fbufs_domain *domain, struct fbufs_member *member);
 void domain_remove_member(struct fbufs_domain *domain, struct fbufs_member *member);
 void domain_end_members(struct fbufs_domain *domain);

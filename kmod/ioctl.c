@@ -6,6 +6,7 @@
  */
 
 #include <linux/file.h>
+#include <linux/nospec.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
@@ -51,8 +52,7 @@ union ioctl_args {
 
 /**
  * struct ioctl_call - one call
- * @cmd: its number
- * @size: of its structure
+ * @size: of its structure; 0: there is no such call
  * @flags: those that it knows
  * @out: where in the structure that begins which goes back to the user, a
  *	multiple of 8; 0: nothing does
@@ -61,7 +61,6 @@ union ioctl_args {
  * @end: for calls on ends, which check the caller themselves
  */
 struct ioctl_call {
-	unsigned int cmd;
 	u32 size;
 	u32 flags;
 	u32 out;
@@ -151,15 +150,12 @@ static long do_pool_info(struct file *file, struct fbufs_domain *domain,
 	return err;
 }
 
-/* Allocate up to a batch for an end, or without a channel. */
-static int alloc_batch(struct fbufs_domain *domain, struct fbufs_end *end, u64 bytes,
-		       struct fbufs_buffer *buffers, u32 n)
+static int alloc_unbound(struct fbufs_domain *domain, u64 bytes, struct fbufs_buffer *buffers,
+			 u32 n)
 {
 	struct fbufs_pool *pool = READ_ONCE(domain->pool);
 	struct fbufs_class *class;
 
-	if (end)
-		return channel_alloc(end, bytes, buffers, n);
 	if (!pool)
 		return -ENXIO;
 	if (!bytes || bytes > FBUFS_MAX_BYTES)
@@ -168,33 +164,49 @@ static int alloc_batch(struct fbufs_domain *domain, struct fbufs_end *end, u64 b
 	return class ? transfer_alloc(domain, class, buffers, n) : -ENOMEM;
 }
 
-static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct fbufs_end *end,
-			const struct fbufs_alloc *alloc)
+/* Allocate up to a batch for an end, or without a channel, and report it. */
+static __always_inline int alloc_batch(struct fbufs_domain *domain, struct fbufs_end *end,
+				       u64 bytes, struct fbufs_buffer __user *out, u32 n)
+{
+	struct fbufs_buffer buffers[TRANSFER_BATCH] __uninitialized;
+	int done = end ? channel_alloc(end, bytes, buffers, n) :
+			 alloc_unbound(domain, bytes, buffers, n);
+
+	return done < 0 ? done : transfer_report(domain, buffers, done, out);
+}
+
+/* As alloc_batch(), after it has returned -EAGAIN. */
+static noinline int alloc_batch_again(struct fbufs_domain *domain, struct fbufs_end *end,
+				      u64 bytes, struct fbufs_buffer __user *out, u32 n, bool wait)
+{
+	int done;
+
+	for (;;) {
+		/* What the kernel is done with may be on its way. */
+		fdio_collect(domain);
+		done = alloc_batch(domain, end, bytes, out, n);
+		if (done != -EAGAIN || !wait)
+			return done;
+		done = transfer_wait(domain);
+		if (done)
+			return done;
+	}
+}
+
+/* Allocate the rest of a vector of which @done are there; 0: all of it. */
+static noinline long alloc_rest(struct file *file, struct fbufs_domain *domain,
+				struct fbufs_end *end, const struct fbufs_alloc *alloc, u32 done)
 {
 	struct fbufs_buffer __user *out = u64_to_user_ptr(alloc->buffers);
-	struct fbufs_buffer buffers[BATCH] __uninitialized;
-	u32 done = 0;
 	long n = 0;
+	u32 want;
 
-	if (alloc->__reserved || !alloc->count || alloc->count > FBUFS_MAX_VECTOR)
-		return -EINVAL;
 	while (done < alloc->count) {
-		u32 want = min_t(u32, alloc->count - done, BATCH);
-
-		n = alloc_batch(domain, end, alloc->bytes, buffers, want);
-		if (n == -EAGAIN) {
-			/* What the kernel is done with may be on its way. */
-			fdio_collect(domain);
-			n = alloc_batch(domain, end, alloc->bytes, buffers, want);
-		}
-		if (n == -EAGAIN && !done && may_wait(file, alloc->flags)) {
-			n = transfer_wait(domain);
-			if (!n)
-				continue;
-		}
-		if (n < 0)
-			break;
-		n = channel_report_fbufs(domain, buffers, n, out + done);
+		want = min_t(u32, alloc->count - done, TRANSFER_BATCH);
+		n = alloc_batch(domain, end, alloc->bytes, out + done, want);
+		if (n == -EAGAIN)
+			n = alloc_batch_again(domain, end, alloc->bytes, out + done, want,
+					      !done && may_wait(file, alloc->flags));
 		if (n < 0)
 			break;
 		done += n;
@@ -204,33 +216,49 @@ static long alloc_fbufs(struct file *file, struct fbufs_domain *domain, struct f
 	return done ? done : n;
 }
 
+static bool is_well_formed_alloc(const struct fbufs_alloc *alloc)
+{
+	return !alloc->__reserved && alloc->count && alloc->count <= FBUFS_MAX_VECTOR;
+}
+
 static long do_alloc(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
 {
-	return alloc_fbufs(file, domain, NULL, &args->alloc);
+	if (!is_well_formed_alloc(&args->alloc))
+		return -EINVAL;
+	return alloc_rest(file, domain, NULL, &args->alloc, 0);
+}
+
+static __always_inline int some_handles(struct fbufs_domain *domain, const u64 __user *handles,
+					u32 n, int (*some)(struct fbufs_domain *domain,
+							   const u64 *handles, u32 n))
+{
+	u64 batch[TRANSFER_BATCH] __uninitialized;
+
+	if (user_fetch_vector(batch, handles, sizeof(*batch), n, TRANSFER_BATCH))
+		return -EFAULT;
+	return some(domain, batch, n);
 }
 
 /* Call @some for the handles of a vector, a batch at a time, until one fails. */
-static long for_handles(struct fbufs_domain *domain, const struct fbufs_handles *args,
-			int (*some)(struct fbufs_domain *domain, const u64 *handles, u32 n))
+static __always_inline long for_handles(struct fbufs_domain *domain,
+					const struct fbufs_handles *args,
+					int (*some)(struct fbufs_domain *domain,
+						    const u64 *handles, u32 n))
 {
 	const u64 __user *handles = u64_to_user_ptr(args->handles);
-	u64 batch[TRANSFER_BATCH] __uninitialized;
-	u32 done = 0, n;
-	long err = 0;
+	u32 done = 0;
+	int n = 0;
 
 	if (args->__reserved || args->count > FBUFS_MAX_VECTOR)
 		return -EINVAL;
 	while (done < args->count) {
-		n = min_t(u32, args->count - done, TRANSFER_BATCH);
-		if (user_fetch_vector(batch, handles + done, sizeof(*batch), n, TRANSFER_BATCH))
-			err = -EFAULT;
-		else
-			err = some(domain, batch, n);
-		if (err < 0)
+		n = some_handles(domain, handles + done,
+				 min_t(u32, args->count - done, TRANSFER_BATCH), some);
+		if (n < 0)
 			break;
-		done += err;
+		done += n;
 	}
-	return done ? done : err;
+	return done ? done : n;
 }
 
 static long do_free(struct file *file, struct fbufs_domain *domain, union ioctl_args *args)
@@ -439,35 +467,35 @@ static long do_send_file(struct file *file, struct fbufs_domain *domain, union i
 }
 
 #define DOMAIN_CALL(_cmd, _member, _flags, _out, _fn) \
-	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
+	[_IOC_NR(_cmd)] = { .size = sizeof(((union ioctl_args *)0)->_member), \
 	  .flags = (_flags), .out = (_out), .domain = (_fn) }
 
-/* They are looked through from the first on: the data path comes first. */
+/* By their numbers. */
 static const struct ioctl_call domain_calls[] = {
-	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, 0, do_release),
-	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc),
-	DOMAIN_CALL(FBUFS_FREE, handles, 0, 0, do_free),
-	DOMAIN_CALL(FBUFS_IO, io, FBUFS_DONTWAIT, OUT(fbufs_io, out_completed), do_io),
-	DOMAIN_CALL(FBUFS_SEND_FILE, send_file, FBUFS_DONTWAIT, OUT(fbufs_send_file, out_how),
-		    do_send_file),
-	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, 0, do_notices),
-	DOMAIN_CALL(FBUFS_SECURE, handles, 0, 0, do_secure),
-	DOMAIN_CALL(FBUFS_MAKE_MUTABLE, make_mutable, 0, OUT(fbufs_make_mutable, out_fbuf),
-		    do_make_mutable),
-	DOMAIN_CALL(FBUFS_CANCEL, cancel, 0, 0, do_cancel),
-	{ .cmd = FBUFS_QUERY, .size = sizeof(struct fbufs_query),
-	  .out = OUT(fbufs_query, out_version),
-	  .anybody = true, .domain = do_query },
+	[_IOC_NR(FBUFS_QUERY)] = { .size = sizeof(struct fbufs_query),
+				   .out = OUT(fbufs_query, out_version),
+				   .anybody = true, .domain = do_query },
 	DOMAIN_CALL(FBUFS_POOL_CREATE, pool_create,
 		    FBUFS_POOL_STORE_WAIT | FBUFS_POOL_STORE_COPY,
 		    OUT(fbufs_pool_create, out_pool), do_pool_create),
 	DOMAIN_CALL(FBUFS_POOL_INFO, pool_info, 0, OUT(fbufs_pool_info, out_span), do_pool_info),
+	DOMAIN_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc),
+	DOMAIN_CALL(FBUFS_FREE, handles, 0, 0, do_free),
+	DOMAIN_CALL(FBUFS_RELEASE, handles, 0, 0, do_release),
+	DOMAIN_CALL(FBUFS_SECURE, handles, 0, 0, do_secure),
+	DOMAIN_CALL(FBUFS_NOTICES, notices, 0, 0, do_notices),
 	DOMAIN_CALL(FBUFS_CHANNEL_CREATE, channel_create,
 		    FBUFS_CHANNEL_VOLATILE | FBUFS_CHANNEL_UNCACHED |
 		    FBUFS_CHANNEL_ATTACH_SENDER | FBUFS_CHANNEL_NONBLOCK,
 		    OUT(fbufs_channel_create, out_channel), do_channel_create),
 	DOMAIN_CALL(FBUFS_STATS, stats, 0, 0, do_stats),
 	DOMAIN_CALL(FBUFS_LOCATE, locate, 0, OUT(fbufs_locate, out_fbuf), do_locate),
+	DOMAIN_CALL(FBUFS_IO, io, FBUFS_DONTWAIT, OUT(fbufs_io, out_completed), do_io),
+	DOMAIN_CALL(FBUFS_CANCEL, cancel, 0, 0, do_cancel),
+	DOMAIN_CALL(FBUFS_MAKE_MUTABLE, make_mutable, 0, OUT(fbufs_make_mutable, out_fbuf),
+		    do_make_mutable),
+	DOMAIN_CALL(FBUFS_SEND_FILE, send_file, FBUFS_DONTWAIT, OUT(fbufs_send_file, out_how),
+		    do_send_file),
 };
 
 /*
@@ -521,12 +549,22 @@ static long do_add_receiver(struct file *file, struct fbufs_end *end, union ioct
 
 static long do_alloc_end(struct file *file, struct fbufs_end *end, union ioctl_args *args)
 {
-	long err;
+	const struct fbufs_alloc *alloc = &args->alloc;
+	int n;
 
 	if (!end->sending)
 		return -ENOTTY;
-	err = channel_check_end(end);
-	return err ? err : alloc_fbufs(file, end->domain, end, &args->alloc);
+	n = channel_check_end(end);
+	if (n)
+		return n;
+	if (!is_well_formed_alloc(alloc))
+		return -EINVAL;
+	/* Mostly that is all of it, and was at home. */
+	n = alloc_batch(end->domain, end, alloc->bytes, u64_to_user_ptr(alloc->buffers),
+			min_t(u32, alloc->count, TRANSFER_BATCH));
+	if (n == TRANSFER_BATCH || n == -EAGAIN)
+		return alloc_rest(file, end->domain, end, alloc, max(n, 0));
+	return n;
 }
 
 static bool is_well_formed_send(const struct fbufs_send *send)
@@ -596,34 +634,35 @@ static long do_call(struct file *file, struct fbufs_end *end, union ioctl_args *
 }
 
 #define END_CALL(_cmd, _member, _flags, _out, _fn) \
-	{ .cmd = (_cmd), .size = sizeof(((union ioctl_args *)0)->_member), \
+	[_IOC_NR(_cmd)] = { .size = sizeof(((union ioctl_args *)0)->_member), \
 	  .flags = (_flags), .out = (_out), .end = (_fn) }
 
 static const struct ioctl_call end_calls[] = {
-	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, OUT(fbufs_send, out_refilled), do_send),
-	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, OUT(fbufs_receive, out_released),
-		 do_receive),
-	END_CALL(FBUFS_CALL, call, FBUFS_DONTWAIT, OUT(fbufs_call, out_sent), do_call),
 	END_CALL(FBUFS_ALLOC, alloc, FBUFS_DONTWAIT, 0, do_alloc_end),
 	END_CALL(FBUFS_ATTACH, attach, 0, 0, do_attach),
 	END_CALL(FBUFS_END_INFO, end_info, 0, OUT(fbufs_end_info, out_channel), do_end_info),
 	END_CALL(FBUFS_ADD_RECEIVER, add_receiver, FBUFS_CHANNEL_NONBLOCK,
 		 OUT(fbufs_add_receiver, out_receiver), do_add_receiver),
+	END_CALL(FBUFS_SEND, send, FBUFS_DONTWAIT, OUT(fbufs_send, out_refilled), do_send),
+	END_CALL(FBUFS_RECEIVE, receive, FBUFS_DONTWAIT, OUT(fbufs_receive, out_released),
+		 do_receive),
+	END_CALL(FBUFS_CALL, call, FBUFS_DONTWAIT, OUT(fbufs_call, out_sent), do_call),
 };
 
 /*
  * Dispatch
  */
 
-static const struct ioctl_call *find_call(const struct ioctl_call *calls, size_t n,
-					  unsigned int cmd)
+static __always_inline const struct ioctl_call *find_call(const struct ioctl_call *calls, u32 n,
+							  unsigned int cmd)
 {
-	size_t i;
+	/* Of another type, direction or size it is no number of ours. */
+	u32 nr = cmd - _IO(FBUFS_TYPE, 0);
 
-	for (i = 0; i < n; i++)
-		if (calls[i].cmd == cmd)
-			return &calls[i];
-	return NULL;
+	if (nr >= n)
+		return NULL;
+	calls += array_index_nospec(nr, n);
+	return calls->size ? calls : NULL;
 }
 
 static __always_inline int put_args(const struct ioctl_call *call, const union ioctl_args *args,
@@ -649,8 +688,8 @@ static noinline int get_foreign_args(const struct ioctl_call *call, union ioctl_
 	return copy_struct_from_user(args, call->size, from, user_size);
 }
 
-static int get_args(const struct ioctl_call *call, union ioctl_args *args,
-		    void __user *from)
+static __always_inline int get_args(const struct ioctl_call *call, union ioctl_args *args,
+				    void __user *from)
 {
 	int err = user_fetch(args, from, call->size);
 

@@ -268,37 +268,12 @@ void pool_classes_destroy(struct xarray *classes)
 
 	xa_for_each(classes, index, class) {
 		WARN_ON_ONCE(class->head);
+		spin_lock(&class->pool->lock);
+		list_del(&class->link);
+		spin_unlock(&class->pool->lock);
 		kfree(class);
 	}
 	xa_destroy(classes);
-}
-
-/*
- * Allocate up to @n fbufs from a free list. Returns how many there were; sets
- * *@unmapped when the originator has yet to be given write access to some.
- */
-u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped)
-{
-	struct fbufs_pool *pool = class->pool;
-	u64 begin = pool_offset(pool);
-	u8 mapped = ACCESS_RW;
-	struct fbuf *fbuf;
-	u32 i;
-
-	spin_lock(&pool->lock);
-	if (pool->orphan)
-		n = 0;
-	for (i = 0; i < n; i++) {
-		fbuf = pool_pop(class);
-		if (!fbuf)
-			break;
-		mapped &= fbuf->access.flags;
-		fbuf_hand_out(fbuf, begin, &buffers[i]);
-	}
-	spin_unlock(&pool->lock);
-	if (!mapped)
-		*unmapped = true;
-	return i;
 }
 
 /* Take an fbuf off a free list, but leave it FREE: nobody can name it. Or NULL. */
@@ -314,20 +289,27 @@ struct fbuf *pool_take_to_zero(struct fbufs_class *class)
 	return fbuf;
 }
 
-/* Any free fbuf of the pool, now LEAVING; or NULL. Context: under the pool's lock. */
+/*
+ * Any free fbuf of the pool, now LEAVING; or NULL. Free lists that were emptied are taken
+ * out of @stocked here, for most of them are about to be filled again when they are.
+ * Context: under the pool's lock.
+ */
 struct fbuf *pool_victim(struct fbufs_pool *pool)
 {
-	struct fbufs_class *class;
+	struct fbufs_class *class, *next;
 	struct fbuf *fbuf;
 
 	lockdep_assert_held(&pool->lock);
-	class = list_first_entry_or_null(&pool->stocked, struct fbufs_class, link);
-	if (!class)
-		return NULL;
-	fbuf = pool_pop(class);
-	access_leave(&fbuf->access);
-	pool->nleaving++;
-	return fbuf;
+	list_for_each_entry_safe(class, next, &pool->stocked, link) {
+		fbuf = pool_pop(class);
+		if (fbuf) {
+			access_leave(&fbuf->access);
+			pool->nleaving++;
+			return fbuf;
+		}
+		list_del_init(&class->link);
+	}
+	return NULL;
 }
 
 /* It is to lose its pages at the next pool_reap(). Context: under the pool's lock. */

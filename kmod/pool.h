@@ -35,7 +35,7 @@ struct mm_struct;
  * @npages: pages of each
  * @count: fbufs on the list
  * @head: last in, first out
- * @link: in the pool's @stocked while there are any
+ * @link: in the pool's @stocked since there were any; see pool_victim()
  * @out: fbufs that the kernel originates, or is about to
  * @tell: @on_home is to be called when one of them comes home, under the pool's lock
  * @on_home: what is called; set once
@@ -94,7 +94,7 @@ struct fbufs_size {
  * @nleaving: fbufs that are LEAVING
  * @revoke_mutex: one at a time takes write access away, so that nobody relies on
  *	a flush of another that is still to come. Taken before mmap locks.
- * @stocked: free lists with something on them
+ * @stocked: free lists with something on them, and some that were emptied
  * @notice_mutex: serialises who reads notices; user memory is written under it
  * @notices: ring of handles
  * @notice_mask: its size less one
@@ -311,7 +311,8 @@ static inline void pool_push(struct fbuf *fbuf)
 
 	fbuf->next = class->head;
 	class->head = fbuf;
-	if (!class->count++)
+	class->count++;
+	if (unlikely(list_empty(&class->link)))
 		list_add(&class->link, &class->pool->stocked);
 }
 
@@ -324,9 +325,37 @@ static inline struct fbuf *pool_pop(struct fbufs_class *class)
 		return NULL;
 	class->head = fbuf->next;
 	fbuf->next = NULL;
-	if (!--class->count)
-		list_del_init(&class->link);
+	class->count--;
 	return fbuf;
+}
+
+/*
+ * Allocate up to @n fbufs from a free list. Returns how many there were; sets
+ * *@unmapped when the originator has yet to be given write access to some.
+ */
+static inline u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n,
+			    bool *unmapped)
+{
+	struct fbufs_pool *pool = class->pool;
+	u64 begin = pool_offset(pool);
+	u8 mapped = ACCESS_RW;
+	struct fbuf *fbuf;
+	u32 i;
+
+	spin_lock(&pool->lock);
+	if (unlikely(pool->orphan))
+		n = 0;
+	for (i = 0; i < n; i++) {
+		fbuf = pool_pop(class);
+		if (!fbuf)
+			break;
+		mapped &= fbuf->access.flags;
+		fbuf_hand_out(fbuf, begin, &buffers[i]);
+	}
+	spin_unlock(&pool->lock);
+	if (!mapped)
+		*unmapped = true;
+	return i;
 }
 
 struct fbuf *pool_find(struct fbufs_pool *pool, u32 page);
@@ -337,7 +366,6 @@ struct fbufs_class *pool_copy_class(struct fbufs_pool *pool, struct xarray *clas
 				    struct fbufs_channel *channel, u32 npages);
 void pool_classes_destroy(struct xarray *classes);
 
-u32 pool_take(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n, bool *unmapped);
 struct fbuf *pool_take_to_zero(struct fbufs_class *class);
 struct fbuf *pool_victim(struct fbufs_pool *pool);
 void pool_leave(struct fbufs_pool *pool, struct fbuf *fbuf);

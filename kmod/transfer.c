@@ -186,19 +186,16 @@ static bool take_zeroed(struct fbufs_class *class, struct fbufs_buffer *buffer)
 	return !orphan;
 }
 
-/* Sets *@unmapped when the originator has yet to be given write access to some. */
-static int alloc_some(struct fbufs_class *class, struct fbufs_buffer *buffers, u32 n,
-		      bool *unmapped)
+/* As transfer_alloc(), of which @done are there; @unmapped: some of them not yet writable. */
+int transfer_alloc_others(struct fbufs_domain *domain, struct fbufs_class *class,
+			  struct fbufs_buffer *buffers, u32 done, u32 n, bool unmapped)
 {
-	u32 done = 0;
 	int err = 0;
 
-	if (class->channel)
-		done = pool_take(class, buffers, n, unmapped);
-	else
+	unmapped |= done < n;
+	if (!class->channel)
 		while (done < n && take_zeroed(class, &buffers[done]))
 			done++;
-	*unmapped |= done < n || !class->channel;
 	while (done < n) {
 		err = pool_grow(class, &buffers[done]);
 		if (err)
@@ -207,27 +204,8 @@ static int alloc_some(struct fbufs_class *class, struct fbufs_buffer *buffers, u
 		if (fatal_signal_pending(current))
 			break;
 	}
-	return done ? done : err;
-}
-
-/**
- * transfer_alloc - allocate fbufs for the calling process
- * @domain: its domain, with a pool
- * @class: of its pool: what is on this free list is taken first
- * @buffers: where to put them
- * @n: how many
- *
- * Return: how many, at least 1; or -EAGAIN when the pool is full and fbufs will
- * come home, -ENOBUFS when it is full and none will, -ENOMEM, -ENODEV. May sleep.
- */
-int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
-		   struct fbufs_buffer *buffers, u32 n)
-{
-	bool unmapped = false;
-	int done = alloc_some(class, buffers, n, &unmapped);
-
-	if (done < 0)
-		return done;
+	if (!done)
+		return err;
 	if (unmapped)
 		map_give(domain, buffers, done);
 	stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, done);
@@ -438,6 +416,15 @@ int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n)
 	if (reap)
 		pool_reap(pool);
 	return done ? done : err;
+}
+
+/* Fbufs that were allocated for a process which does not learn of them. */
+void transfer_take_back(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++)
+		transfer_free(domain, &buffers[i].fbuf, 1);
 }
 
 /*

@@ -14,19 +14,21 @@
 #define FBUFS_TRANSFER_H
 
 #include "aggregate.h"
+#include "domain.h"
 #include "pool.h"
+#include "user.h"
 
 struct fbufs_channel;
-struct fbufs_domain;
 struct fbufs_make_mutable;
 
 /* How many handles a call takes at a time. */
 #define TRANSFER_BATCH 32
 
-int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
-		   struct fbufs_buffer *buffers, u32 n);
+int transfer_alloc_others(struct fbufs_domain *domain, struct fbufs_class *class,
+			  struct fbufs_buffer *buffers, u32 done, u32 n, bool unmapped);
 int transfer_alloc_to_fill(struct fbufs_domain *domain, struct fbufs_class *class,
 			   struct fbufs_buffer *buffer);
+void transfer_take_back(struct fbufs_domain *domain, const struct fbufs_buffer *buffers, u32 n);
 int transfer_wait(struct fbufs_domain *domain);
 int transfer_free(struct fbufs_domain *domain, const u64 *handles, u32 n);
 
@@ -56,6 +58,47 @@ void transfer_close_channel(struct fbufs_channel *channel);
 void transfer_end_domain(struct fbufs_domain *domain);
 
 /* What every message goes through. */
+
+/**
+ * transfer_alloc - allocate fbufs for the calling process
+ * @domain: its domain, with a pool
+ * @class: of its pool: what is on this free list is taken first
+ * @buffers: where to put them
+ * @n: how many
+ *
+ * Return: how many, at least 1; or -EAGAIN when the pool is full and fbufs will
+ * come home, -ENOBUFS when it is full and none will, -ENOMEM, -ENODEV. May sleep.
+ */
+static inline int transfer_alloc(struct fbufs_domain *domain, struct fbufs_class *class,
+				 struct fbufs_buffer *buffers, u32 n)
+{
+	bool unmapped = false;
+	u32 done = class->channel ? pool_take(class, buffers, n, &unmapped) : 0;
+
+	if (unlikely(done < n || unmapped))
+		return transfer_alloc_others(domain, class, buffers, done, n, unmapped);
+	stats_count(&domain->counters, FBUFS_COUNT_ALLOCS, n);
+	return n;
+}
+
+/**
+ * transfer_report - tell the user about allocated fbufs
+ * @domain: the caller's
+ * @buffers: the fbufs
+ * @n: how many, at most TRANSFER_BATCH
+ * @out: the user's array
+ *
+ * Return: @n, or -EFAULT with all of them free again: the user never saw them.
+ */
+static __always_inline int transfer_report(struct fbufs_domain *domain,
+					   const struct fbufs_buffer *buffers, u32 n,
+					   struct fbufs_buffer __user *out)
+{
+	if (likely(!user_store_vector(out, buffers, sizeof(*buffers), n, TRANSFER_BATCH)))
+		return n;
+	transfer_take_back(domain, buffers, n);
+	return -EFAULT;
+}
 
 /**
  * transfer_send_ready - hand an own fbuf over, if there is nothing to ask

@@ -246,6 +246,9 @@ static void pool_list_is_lifo(struct kunit *test)
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_PTR_EQ(test, lookup(test, buffers[i].fbuf), fbufs[2 - i]);
 	KUNIT_EXPECT_EQ(test, class->count, 0);
+	spin_lock(&pool->lock);
+	KUNIT_EXPECT_NULL(test, pool_victim(pool));
+	spin_unlock(&pool->lock);
 	KUNIT_EXPECT_TRUE(test, list_empty(&pool->stocked));
 	for (i = 0; i < 3; i++)
 		place_put(test, fbufs[i]);
