@@ -31,6 +31,7 @@ struct options {
 };
 
 constexpr unsigned most = 32;
+constexpr unsigned room = 64; // buffers in a pool
 
 void touch(std::byte* data)
 {
@@ -49,7 +50,7 @@ class library : public allocator {
 public:
 	explicit library(std::size_t bytes)
 		: bytes_(bytes), domain_(expect(fbuf::domain::open(), "cannot open /dev/fbufs")),
-		  pool_(expect(domain_.create_pool(64 * bytes), "cannot make a pool"))
+		  pool_(expect(domain_.create_pool(room * bytes), "cannot make a pool"))
 	{
 	}
 	void allocate_and_free(unsigned batch) override
@@ -118,7 +119,7 @@ public:
 	{
 		fbufs_pool_create pool = {};
 		pool.size = sizeof(pool);
-		pool.bytes = 64 * bytes;
+		pool.bytes = room * bytes;
 		call(FBUFS_POOL_CREATE, &pool);
 		first_ = FBUFS_POOL_OFFSET(pool.out_pool);
 		window_.emplace(pool.out_span, PROT_READ | PROT_WRITE, MAP_SHARED, domain_.fd(),
@@ -131,19 +132,35 @@ public:
 		receiver_ = bench::descriptor(channel.out_receiver);
 		alloc_.size = sizeof(alloc_);
 		alloc_.bytes = bytes;
-		alloc_.buffers = reinterpret_cast<std::uintptr_t>(buffers_);
 		free_.size = sizeof(free_);
-		free_.handles = reinterpret_cast<std::uintptr_t>(handles_);
 	}
 	void allocate_and_free(unsigned batch) override
 	{
-		alloc_.count = free_.count = batch;
+		allocate(0, batch);
+		use(batch);
+		free(0, batch);
+	}
+
+	// Of the buffers and handles below, from one on.
+	void allocate(unsigned first, unsigned batch)
+	{
+		alloc_.count = batch;
+		alloc_.buffers = reinterpret_cast<std::uintptr_t>(buffers_ + first);
 		if (::ioctl(sender_.fd(), FBUFS_ALLOC, &alloc_) != static_cast<int>(batch))
 			bench::die("FBUFS_ALLOC");
-		for (unsigned i = 0; i < batch; i++) {
+	}
+	// The first ones are written, and will be freed.
+	void use(unsigned count)
+	{
+		for (unsigned i = 0; i < count; i++) {
 			touch(window_->bytes().data() + (buffers_[i].position - first_));
 			handles_[i] = buffers_[i].fbuf;
 		}
+	}
+	void free(unsigned first, unsigned batch)
+	{
+		free_.count = batch;
+		free_.handles = reinterpret_cast<std::uintptr_t>(handles_ + first);
 		call(FBUFS_FREE, &free_);
 	}
 
@@ -159,8 +176,8 @@ private:
 	std::optional<bench::mapping> window_;
 	fbufs_alloc alloc_ = {};
 	fbufs_handles free_ = {};
-	fbufs_buffer buffers_[most] = {};
-	std::uint64_t handles_[most] = {};
+	fbufs_buffer buffers_[room] = {};
+	std::uint64_t handles_[room] = {};
 };
 
 // Memory that is not shared.
@@ -206,6 +223,28 @@ void give_pages(void* own, std::size_t bytes)
 	::munmap(own, bytes);
 }
 
+void add(bench::records& to, const char* mechanism, const options& want, unsigned batch, double ns)
+{
+	to.add({{"bench", "alloc"},
+		{"mechanism", mechanism},
+		{"bytes", want.bytes},
+		{"batch", batch},
+		{"ns", ns},
+		{"clock", want.time.clock},
+		{"turns", want.time.turns}});
+}
+
+// How long that takes.
+template <typename Work>
+std::uint64_t took(const Work& work)
+{
+	const std::uint64_t start = bench::now_ns();
+	bench::mark_begin();
+	work();
+	bench::mark_end();
+	return bench::now_ns() - start;
+}
+
 template <typename Allocator>
 void measure(const char* mechanism, const options& want, bench::records& to)
 {
@@ -214,19 +253,49 @@ void measure(const char* mechanism, const options& want, bench::records& to)
 		for (int i = 0; i < 64; i++)
 			by.allocate_and_free(batch);
 		bench::settle();
-		const std::uint64_t start = bench::now_ns();
-		bench::mark_begin();
-		for (std::uint64_t i = 0; i < want.rounds; i++)
-			by.allocate_and_free(batch);
-		bench::mark_end();
-		const std::uint64_t took = bench::now_ns() - start;
-		to.add({{"bench", "alloc"},
-			{"mechanism", mechanism},
-			{"bytes", want.bytes},
-			{"batch", batch},
-			{"ns", static_cast<double>(took) / static_cast<double>(want.rounds * batch)},
-			{"clock", want.time.clock},
-			{"turns", want.time.turns}});
+		const std::uint64_t all = took([&] {
+			for (std::uint64_t i = 0; i < want.rounds; i++)
+				by.allocate_and_free(batch);
+		});
+		add(to, mechanism, want, batch, static_cast<double>(all) / static_cast<double>(want.rounds * batch));
+	}
+}
+
+// One of both calls by itself: the whole pool is allocated, then all of it freed.
+template <bool Allocation>
+void measure_call(const char* mechanism, const options& want, bench::records& to)
+{
+	calls by(want.bytes);
+	for (const unsigned batch : want.batches) {
+		const unsigned count = room / batch * batch;
+		const auto allocation = [&] {
+			for (unsigned first = 0; first < count; first += batch)
+				by.allocate(first, batch);
+		};
+		const auto freeing = [&] {
+			for (unsigned first = 0; first < count; first += batch)
+				by.free(first, batch);
+		};
+		std::uint64_t ns = 0, done = 0;
+		bench::settle();
+		for (unsigned round = 0; done < want.rounds; round++) {
+			std::uint64_t now = 0;
+			if constexpr (Allocation) {
+				now = took(allocation);
+				by.use(count);
+				freeing();
+			} else {
+				allocation();
+				by.use(count);
+				now = took(freeing);
+			}
+			// The first one makes the buffers.
+			if (round == 0)
+				continue;
+			ns += now;
+			done += count;
+		}
+		add(to, mechanism, want, batch, static_cast<double>(ns) / static_cast<double>(done));
 	}
 }
 
@@ -237,6 +306,8 @@ constexpr std::pair<const char*, measurement> mechanisms[] = {
 	{"mmap", measure<memory<take_pages, give_pages>>},
 	{"fbufs-library", measure<for_channel>},
 	{"fbufs-calls", measure<calls>},
+	{"fbufs-call-alloc", measure_call<true>},
+	{"fbufs-call-free", measure_call<false>},
 	{"fbufs-no-channel", measure<library>},
 };
 
@@ -274,8 +345,9 @@ void add_bench_alloc(CLI::App& bench)
 	alloc->add_option("-o,--output", want->output, "append the records to a file instead of printing them");
 	alloc->footer(
 		"fbufs-library: by fbuf::sender::allocate(), which keeps what was not sent;\n"
-		"fbufs-calls: by FBUFS_ALLOC and FBUFS_FREE, one call each for all of them; fbufs-no-channel: by\n"
-		"fbuf::pool::allocate(), which gets it zeroed; malloc: new and delete; mmap: with munmap.\n"
+		"fbufs-calls: by FBUFS_ALLOC and FBUFS_FREE, one call each for all of them; fbufs-call-alloc and\n"
+		"fbufs-call-free: one of both alone; fbufs-no-channel: by fbuf::pool::allocate(), which gets it\n"
+		"zeroed; malloc: new and delete; mmap: with munmap.\n"
 		"Example:\n  fbuf bench alloc --clock icount");
 	alloc->callback([want] { run(*want); });
 }
