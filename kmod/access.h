@@ -72,7 +72,7 @@ static inline void access_alloc(struct fbufs_access *access)
  */
 static inline int access_free(struct fbufs_access *access)
 {
-	if (likely(access->state == FBUFS_STATE_OWNED)) {
+	if (access->state == FBUFS_STATE_OWNED) {
 		access->state = FBUFS_STATE_FREE;
 		return 0;
 	}

@@ -213,8 +213,11 @@ void channel_end_close(struct fbufs_end *end)
  * Attachment
  */
 
-/* The pool that a sending end sends from: that of its domain, once it has one. */
-static struct fbufs_pool *end_pool(struct fbufs_end *end)
+/*
+ * The pool that a sending end sends from: that of its domain, once it has one. From then
+ * on the channel has a reference, which whoever makes free lists for it relies on.
+ */
+struct fbufs_pool *channel_pool(struct fbufs_end *end)
 {
 	struct fbufs_channel *channel = end->channel;
 	struct fbufs_pool *pool = READ_ONCE(end->domain->pool);
@@ -258,7 +261,7 @@ int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain)
 	if (!err)
 		err = end_attach(end, domain);
 	if (!err && end->sending)
-		end_pool(end);
+		channel_pool(end);
 	return err;
 }
 
@@ -311,7 +314,7 @@ int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers
 
 	if (!bytes || bytes > FBUFS_MAX_BYTES)
 		return -EINVAL;
-	if (unlikely(!READ_ONCE(channel->pool)) && !end_pool(end))
+	if (unlikely(!READ_ONCE(channel->pool)) && !channel_pool(end))
 		return -ENXIO;
 	if (!READ_ONCE(channel->present))
 		return -EPIPE;
@@ -1031,7 +1034,7 @@ static long send_all(struct fbufs_end *end, struct fbufs_send *send, bool wait)
 	bool wake = false;
 	long done;
 
-	end_pool(end);
+	channel_pool(end);
 	done = send_messages(end, send, wait, &wake);
 	if (done >= 0 && send->refill_count)
 		send->out_refilled = send_refill(end, send);
@@ -1424,10 +1427,11 @@ long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool 
 long channel_call(struct fbufs_end *end, struct fbufs_end *receiver, struct fbufs_call *call,
 		  bool wait_room, bool wait_message)
 {
+	struct fbufs_domain *domain = READ_ONCE(receiver->domain);
 	long done = channel_check_end(end);
 
 	if (!done)
-		done = end_check(receiver);
+		done = domain ? domain_check(domain) : -ENXIO;
 	if (!done)
 		done = send_all(end, &call->send, wait_room);
 	if (done < 0)

@@ -113,15 +113,7 @@ static inline void channel_get_many(struct fbufs_channel *channel, u32 n)
 	refcount_add(n, &channel->ref.refcount);
 }
 
-/* Whether the caller may use the end: 0, -ENXIO, -EPERM, -ENODEV. */
-static inline int end_check(const struct fbufs_end *end)
-{
-	struct fbufs_domain *domain = READ_ONCE(end->domain);
-
-	return domain ? domain_check(domain) : -ENXIO;
-}
-
-/* As end_check(), in a call that counts. */
+/* Whether the caller may use the end, in a call that counts: 0, -ENXIO, -EPERM, -ENODEV. */
 static inline int channel_check_end(struct fbufs_end *end)
 {
 	struct fbufs_domain *domain = READ_ONCE(end->domain);
@@ -185,6 +177,7 @@ int channel_attach(struct fbufs_end *end, struct fbufs_domain *domain);
 int channel_attach_kernel(struct fbufs_end *end, struct fbufs_domain *domain,
 			  struct fbufs_pool *pool);
 bool channel_is_kernels(const struct fbufs_end *end);
+struct fbufs_pool *channel_pool(struct fbufs_end *end);
 int channel_alloc(struct fbufs_end *end, u64 bytes, struct fbufs_buffer *buffers, u32 n);
 long channel_send(struct fbufs_end *end, struct fbufs_send *send, bool wait);
 long channel_receive(struct fbufs_end *end, struct fbufs_receive *receive, bool wait);

@@ -688,6 +688,9 @@ static int op_find_channel(struct fdio_op *op, struct fbufs_end *(*find_end)(str
 	if (end && end->sending)
 		err = end->domain != op->domain ? -EPERM :
 		      !READ_ONCE(end->channel->present) ? -EPIPE : 0;
+	/* op_class() will make a free list for it. */
+	if (!err && !channel_pool(end))
+		err = -ENXIO;
 	if (!err)
 		op->channel = channel_get(end->channel);
 	fput(file);

@@ -20,9 +20,6 @@
 #include "transfer.h"
 #include "user.h"
 
-/* Elements of a vector that are copied at a time. */
-#define BATCH 32
-
 union ioctl_args {
 	struct fbufs_query query;
 	struct fbufs_pool_create pool_create;
@@ -247,7 +244,7 @@ static __always_inline long for_handles(struct fbufs_domain *domain,
 {
 	const u64 __user *handles = u64_to_user_ptr(args->handles);
 	u32 done = 0;
-	int n = 0;
+	long n = 0;
 
 	if (args->__reserved || args->count > FBUFS_MAX_VECTOR)
 		return -EINVAL;
@@ -281,11 +278,11 @@ static long do_secure(struct file *file, struct fbufs_domain *domain, union ioct
 /* Context: under the pool's notice_mutex. */
 static long read_notices(struct fbufs_pool *pool, u64 __user *out, u32 count)
 {
-	u64 batch[BATCH];
+	u64 batch[TRANSFER_BATCH];
 	u32 done = 0, n;
 
 	while (done < count) {
-		n = pool_peek_notices(pool, batch, min_t(u32, count - done, BATCH));
+		n = pool_peek_notices(pool, batch, min_t(u32, count - done, TRANSFER_BATCH));
 		if (!n)
 			break;
 		if (user_store(out + done, batch, n * sizeof(*batch)))
@@ -656,7 +653,7 @@ static const struct ioctl_call end_calls[] = {
 static __always_inline const struct ioctl_call *find_call(const struct ioctl_call *calls, u32 n,
 							  unsigned int cmd)
 {
-	/* Of another type, direction or size it is no number of ours. */
+	/* All of ours are _IO(): of another type, direction or size it is no number of theirs. */
 	u32 nr = cmd - _IO(FBUFS_TYPE, 0);
 
 	if (nr >= n)

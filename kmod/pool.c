@@ -209,6 +209,9 @@ struct fbuf *pool_find(struct fbufs_pool *pool, u32 page)
  * Free lists
  */
 
+/* Free lists that were emptied, and are looked at under the lock at a time. */
+#define MAX_EMPTIED 256
+
 /* Among free lists, which are known by their pages, where those of pool_copy_class() are. */
 #define COPY_CLASSES ((FBUFS_MAX_BYTES >> PAGE_SHIFT) + 1)
 
@@ -290,17 +293,20 @@ struct fbuf *pool_take_to_zero(struct fbufs_class *class)
 }
 
 /*
- * Any free fbuf of the pool, now LEAVING; or NULL. Free lists that were emptied are taken
- * out of @stocked here, for most of them are about to be filled again when they are.
- * Context: under the pool's lock.
+ * Any free fbuf of the pool, now LEAVING; or NULL. A list that was emptied stays among
+ * those in @stocked, for most are filled again at once; it is taken out here.
+ *
+ * Context: under the pool's lock. It is given up for a moment when there are many such
+ * lists, but not between the look at the last one and the return.
  */
 struct fbuf *pool_victim(struct fbufs_pool *pool)
 {
-	struct fbufs_class *class, *next;
+	struct fbufs_class *class;
 	struct fbuf *fbuf;
+	u32 n = 0;
 
 	lockdep_assert_held(&pool->lock);
-	list_for_each_entry_safe(class, next, &pool->stocked, link) {
+	while ((class = list_first_entry_or_null(&pool->stocked, struct fbufs_class, link))) {
 		fbuf = pool_pop(class);
 		if (fbuf) {
 			access_leave(&fbuf->access);
@@ -308,6 +314,12 @@ struct fbuf *pool_victim(struct fbufs_pool *pool)
 			return fbuf;
 		}
 		list_del_init(&class->link);
+		/* Not cond_resched_lock(): others may spin for it who need no rescheduling. */
+		if (!(++n % MAX_EMPTIED)) {
+			spin_unlock(&pool->lock);
+			cond_resched();
+			spin_lock(&pool->lock);
+		}
 	}
 	return NULL;
 }

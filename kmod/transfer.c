@@ -72,8 +72,8 @@ static int pool_make_room(struct fbufs_pool *pool, u32 npages)
 		int err = 0;
 
 		spin_lock(&pool->lock);
-		victim = pool->orphan ? NULL : pool_victim(pool);
-		if (pool->orphan) {
+		victim = pool_victim(pool);
+		if (!victim && pool->orphan) {
 			err = -ENODEV;
 		} else if (!victim) {
 			/* Whoever sends one home from here on will see this and wake us. */

@@ -279,6 +279,28 @@ static void pool_victim_leaves(struct kunit *test)
 	pool_slot_put(pool, fbuf);
 }
 
+static void pool_classes_go_when_emptied(struct kunit *test)
+{
+	struct fbufs_pool *pool = the_pool(test);
+	struct fbuf *fbuf = place_get(test, 1).fbuf;
+	struct fbufs_class *class;
+	struct xarray classes;
+
+	xa_init(&classes);
+	class = pool_class(pool, &classes, NULL, 1);
+	KUNIT_ASSERT_NOT_NULL(test, class);
+	fbuf->home = class;
+	spin_lock(&pool->lock);
+	access_free(&fbuf->access);
+	pool_push(fbuf);
+	KUNIT_EXPECT_PTR_EQ(test, pool_pop(class), fbuf);
+	KUNIT_EXPECT_FALSE(test, list_empty(&pool->stocked));
+	spin_unlock(&pool->lock);
+	pool_classes_destroy(&classes);
+	KUNIT_EXPECT_TRUE(test, list_empty(&pool->stocked));
+	place_put(test, fbuf);
+}
+
 /*
  * Memory
  */
@@ -389,6 +411,7 @@ static struct kunit_case pool_cases[] = {
 	KUNIT_CASE(pool_space_ends),
 	KUNIT_CASE(pool_list_is_lifo),
 	KUNIT_CASE(pool_victim_leaves),
+	KUNIT_CASE(pool_classes_go_when_emptied),
 	KUNIT_CASE(pool_limit_holds),
 	KUNIT_CASE(pool_notices_keep_order),
 	KUNIT_CASE(pool_notice_is_not_lost),

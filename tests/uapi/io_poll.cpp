@@ -108,7 +108,10 @@ TEST_F(IoPoll, RoomForMore)
 		(void)::setsockopt(ends.in, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 		(void)::setsockopt(ends.out, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 		ASSERT_EQ(submit(actor.domain, write_op(ends.in, 1, 64), slices), 1);
-		(void)finish(actor.domain, 1, 50);
+		// TCP takes some more as it finds out how much there may be on the way.
+		do
+			ASSERT_TRUE(finish(actor.domain, 1, 50).empty());
+		while (polls(actor.domain, POLLIN, 50));
 		std::size_t got = 0;
 		expect_wakes("room", [&] {
 			while (polls(ends.out, POLLIN, 50))

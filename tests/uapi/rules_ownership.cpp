@@ -3,6 +3,7 @@
 //
 // Rules 1 to 4: who owns what.
 
+#include "support/io.hpp"
 #include "support/uapi.hpp"
 
 #include <gtest/gtest.h>
@@ -485,6 +486,32 @@ TEST(Rule03ComesHome, FbufsOfAClosedChannelGo)
 		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_PAGES], 0u);
 		EXPECT_EQ(gauges(pair.from.domain)[FBUFS_GAUGE_CHANNELS], 0u);
 	}
+}
+
+// A read makes the list that it comes home to.
+TEST(Rule03ComesHome, FilledForAChannelThatIsOlderThanThePool)
+{
+	Fd domain = open_domain(), sender, receiver;
+	const Fd other = open_domain();
+	ASSERT_EQ(channel_create(domain, FBUFS_CHANNEL_ATTACH_SENDER, depth, sender, receiver), 0);
+	fbufs_pool_create pool;
+	ASSERT_EQ(pool_create(domain, 1 << 20, pool), 0);
+	const Ends pipe = make_pipe();
+	ASSERT_EQ(::write(pipe.in, "hello", 5), 5);
+	fbufs_io_op op = read_op(pipe.out, page);
+	op.end = sender;
+	ASSERT_EQ(submit(domain, op), 1);
+	const fbufs_completion read = finish_one(domain);
+	ASSERT_EQ(read.result, 5);
+	ASSERT_EQ(handles(domain, FBUFS_FREE, {read.fbuf}), 1);
+	EXPECT_EQ(gauges(other)[FBUFS_GAUGE_FBUFS], 1u);
+	sender.reset();
+	EXPECT_EQ(gauges(other)[FBUFS_GAUGE_FBUFS], 0u) << "it is at home on a closed channel";
+	// The domain and its pool go before the channel and its lists.
+	domain.reset();
+	receiver.reset();
+	EXPECT_EQ(gauges(other)[FBUFS_GAUGE_POOLS], 0u);
+	EXPECT_EQ(gauges(other)[FBUFS_GAUGE_CHANNELS], 0u);
 }
 
 //
