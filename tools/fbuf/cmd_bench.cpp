@@ -50,7 +50,10 @@ std::uint64_t message_count(const options& want, const std::string& mechanism, c
 	// What a message leaves behind is freed by RCU, for some hundred messages at a time.
 	const bool freed_in_heaps = mechanism == "memfd-sealed" || mechanism == "uring-msg";
 	const bool copies_nothing = mechanism.starts_with("fbufs") || mechanism == "uring-msg" || mechanism == "mremap";
-	const std::uint64_t budget = free_of_size ? 1ULL << 40 : copies_nothing ? 1ULL << 31 : 1ULL << 26;
+	const std::uint64_t budget = free_of_size		? 1ULL << 40
+				     : mechanism == "uring-msg" ? 1ULL << 33
+				     : copies_nothing		? 1ULL << 31
+								: 1ULL << 26;
 	// So many that what the kernel does on the side now and then, some 300,000 instructions at a time, is lost in
 	// them.
 	const std::uint64_t most = free_of_size || freed_in_heaps ? 8192 : mechanism.starts_with("fbufs") ? 4096 : 1024;
